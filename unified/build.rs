@@ -1,0 +1,4 @@
+fn main() {
+    // Only the dependencies matter.
+    println!("cargo::rerun-if-changed=build.rs");
+}
