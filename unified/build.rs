@@ -1,4 +1,5 @@
+//! Only the dependencies matter: see `Cargo.toml`.
+
 fn main() {
-    // Only the dependencies matter.
     println!("cargo::rerun-if-changed=build.rs");
 }

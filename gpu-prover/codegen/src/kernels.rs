@@ -1,0 +1,106 @@
+//! The generated files.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use crate::air::{Air, Constraint, Derived};
+use crate::cluster::{Cluster, Piece, clusters};
+use crate::dag::Dag;
+use crate::emit::Emitter;
+
+/// Estimated instructions of one constraint kernel. Smaller kernels repeat more loads and shared sub-expressions,
+/// larger ones outgrow the instruction cache and the registers.
+const KERNEL_LIMIT: usize = 7000;
+
+/// Number of verifier challenges, which stand before the weights in a module's table of constants.
+const NUM_CHALLENGES: usize = 63;
+
+/// One generated source file. Files whose name ends in `.cu` hold one kernel each, named like the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneratedFile {
+    /// File name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Generates all files.
+pub fn generate() -> Vec<GeneratedFile> {
+    let air = Air::build();
+    let mut files = vec![];
+    let sets: [(&str, &[Constraint]); 4] = [
+        ("initial", &air.initial),
+        ("consistency", &air.consistency),
+        ("transition", &air.transition),
+        ("terminal", &air.terminal),
+    ];
+    for (name, constraints) in sets {
+        for (i, cluster) in clusters(&air.dag, constraints, KERNEL_LIMIT).iter().enumerate() {
+            files.push(constraint_kernel(&air.dag, &format!("air_{name}_{i}"), cluster));
+        }
+    }
+    files.push(fill_kernel(&air.dag, "fill_main_single", &air.main_single));
+    files.push(fill_kernel(&air.dag, "fill_main_dual", &air.main_dual));
+    files.push(fill_kernel(&air.dag, "fill_aux_dual", &air.aux_dual));
+    files.push(registry(&air, &files));
+    files
+}
+
+fn constraint_kernel(dag: &Dag, name: &str, cluster: &Cluster) -> GeneratedFile {
+    let mut emitter = Emitter::new(dag, cluster.keep.clone());
+    for piece in &cluster.pieces {
+        match piece {
+            Piece::Whole(constraint) => emitter.weighted_constraint(constraint.root, NUM_CHALLENGES + constraint.weight),
+            Piece::Part(terms, weight) => emitter.weighted_terms(terms, NUM_CHALLENGES + weight),
+        }
+    }
+    let body = emitter.into_body();
+    let text = format!(
+        "// Generated: {} pieces of constraints, about {} instructions a row.\n\
+         #include \"air.cuh\"\n\n\
+         FN X air_row(AIR_PARAMETERS) {{\n    AccX total = accx_zero(0);\n{body}    return accx_value(total);\n}}\n\n\
+         AIR_KERNEL({name})\n",
+        cluster.pieces.len(),
+        cluster.cost,
+    );
+    GeneratedFile { name: format!("{name}.cu"), text }
+}
+
+fn fill_kernel(dag: &Dag, name: &str, columns: &[Derived]) -> GeneratedFile {
+    // Later columns read earlier ones of the same row; a column is stored before anything reads it back.
+    let mut emitter = Emitter::new(dag, HashSet::new());
+    for column in columns {
+        emitter.derived_column(column.root, column.column);
+    }
+    let body = emitter.into_body();
+    let text = format!(
+        "// Generated: {} derived columns.\n#define AIR_FILL\n#include \"air.cuh\"\n\n\
+         FN void fill_row(FILL_PARAMETERS) {{\n{body}}}\n\nFILL_KERNEL({name})\n",
+        columns.len(),
+    );
+    GeneratedFile { name: format!("{name}.cu"), text }
+}
+
+/// What the host must know about the generated kernels, as Rust.
+fn registry(air: &Air, files: &[GeneratedFile]) -> GeneratedFile {
+    let mut text = String::from("// Generated.\n");
+    for set in ["initial", "consistency", "transition", "terminal"] {
+        let names: Vec<_> = files
+            .iter()
+            .filter_map(|f| f.name.strip_suffix(".cu"))
+            .filter(|n| n.starts_with(&format!("air_{set}_")))
+            .map(|n| format!("\"{n}\""))
+            .collect();
+        writeln!(text, "/// Kernels of the {set} constraints.").expect("writing to a string does not fail");
+        writeln!(text, "pub const {}: &[&str] = &[{}];", set.to_uppercase(), names.join(", "))
+            .expect("writing to a string does not fail");
+    }
+    writeln!(
+        text,
+        "/// Number of challenges and of constraints: entries of a module's table of constants.\n\
+         pub const TABLE_LENGTHS: (usize, usize) = ({NUM_CHALLENGES}, {});",
+        air.num_constraints()
+    )
+    .expect("writing to a string does not fail");
+    GeneratedFile { name: "air_registry.rs".into(), text }
+}

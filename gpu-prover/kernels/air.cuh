@@ -1,0 +1,130 @@
+// What generated constraint and fill kernels are made of.
+//
+// Columns are column-major with `stride` rows; an auxiliary column is three base columns. A constraint kernel adds the
+// weighted sum of its constraints on one row to `sums`; the zerofiers are divided out later, once per kind.
+#pragma once
+#include "xfield.cuh"
+
+#define AIR_THREADS 128
+
+// 63 challenges, then 611 weights, as matrices: every product by one of them is nine multiply-adds with operands that
+// come from constant memory. Each module has its own copy; the host fills all of them.
+#ifdef __CUDACC__
+__constant__ XMat air_constants[63 + 611];
+#else
+extern "C" XMat air_constants[63 + 611];
+#endif
+
+FN const XMat &challenge(u32 i) { return air_constants[i]; }
+FN X challenge_value(u32 i) { return x_of(air_constants[i].w0, air_constants[i].w1, air_constants[i].w2); }
+
+struct SumX {
+    Sum c0, c1, c2;
+};
+FN SumX sumx_zero(u32 subtractions) {
+    SumX s = {sum_zero(subtractions), sum_zero(subtractions), sum_zero(subtractions)};
+    return s;
+}
+FN void sumx_add(SumX &s, const X &x) {
+    sum_add(s.c0, x.c0);
+    sum_add(s.c1, x.c1);
+    sum_add(s.c2, x.c2);
+}
+FN void sumx_sub(SumX &s, const X &x) {
+    sum_sub(s.c0, x.c0);
+    sum_sub(s.c1, x.c1);
+    sum_sub(s.c2, x.c2);
+}
+FN X sumx_value(const SumX &s) { return x_of(sum_value(s.c0), sum_value(s.c1), sum_value(s.c2)); }
+FN X x_neg_any(const X &a) { return x_of(neg_any(a.c0), neg_any(a.c1), neg_any(a.c2)); }
+
+// sum += b * w for a base-field b
+FN void accx_mul_weight(AccX &s, u64 b, const XMat &w) {
+    acc_mul(s.c0, b, w.w0);
+    acc_mul(s.c1, b, w.w1);
+    acc_mul(s.c2, b, w.w2);
+}
+
+// sum += a * c for a plain integer c < 2^16: no Montgomery factor, so the product enters one limb pair higher.
+FN void acc_mul_small(Acc &s, u64 a, u32 c) {
+#ifdef __CUDA_ARCH__
+    asm("mad.lo.cc.u32 %0, %3, %5, %0;\n\t"
+        "madc.hi.cc.u32 %1, %3, %5, %1;\n\t"
+        "addc.u32 %2, %2, 0;\n\t"
+        "mad.lo.cc.u32 %1, %4, %5, %1;\n\t"
+        "madc.hi.u32 %2, %4, %5, %2;"
+        : "+&r"(s.e2), "+&r"(s.e3), "+&r"(s.e4)
+        : "r"(lo32(a)), "r"(hi32(a)), "r"(c));
+#else
+    u128 x = (u128)a * c;
+    u128 low = x << 64;
+    s.low += low;
+    s.high += (u64)(x >> 64) + (s.low < low);
+#endif
+}
+
+// A load that the compiler may not merge with an equal one further up: a register held across a kernel costs more than
+// another look at a cache line that is already there. Fill kernels read what they have just written, which only an
+// ordinary load may do.
+FN u64 load_again(const u64 *p) {
+#if defined(__CUDA_ARCH__) && !defined(AIR_FILL)
+    u64 r;
+    asm volatile("ld.global.nc.u64 %0, [%1];" : "=l"(r) : "l"(p));
+    return r;
+#else
+    return *p;
+#endif
+}
+FN X load_again_x(const u64 *p, u64 stride) {
+    return x_of(load_again(p), load_again(p + stride), load_again(p + 2 * stride));
+}
+
+#define AIR_PARAMETERS const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 row, u64 next_row
+#define AIR_ARGUMENTS main_columns, aux_columns, stride, row, next_row
+#define main_here(c) load_again(main_columns + (u64)(c) * stride + row)
+#define main_next(c) load_again(main_columns + (u64)(c) * stride + next_row)
+#define aux_here(c) load_again_x(aux_columns + (u64)(3 * (c)) * stride + row, stride)
+#define aux_next(c) load_again_x(aux_columns + (u64)(3 * (c)) * stride + next_row, stride)
+
+// sums: 3 base columns, `stride` apart. The first kernel of a kind writes, the others add.
+#ifdef __CUDACC__
+#define AIR_KERNEL(name)                                                                                               \
+    KERNEL __launch_bounds__(AIR_THREADS, 3) name(const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 *sums, \
+                                               u32 first) {                                                            \
+        u64 row = (u64)blockIdx.x * AIR_THREADS + threadIdx.x;                                                         \
+        if (row >= stride) return;                                                                                     \
+        u64 next_row = row + 1 == stride ? 0 : row + 1;                                                                \
+        X value = x_canonical(air_row(AIR_ARGUMENTS));                                                                 \
+        if (!first) value = x_add(value, x_load(sums, stride, row));                                                   \
+        x_store(sums, stride, row, value);                                                                             \
+    }
+#else
+#define AIR_KERNEL(name)                                                                                               \
+    extern "C" void name(const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 row, u64 *value) {           \
+        u64 next_row = row + 1 == stride ? 0 : row + 1;                                                                \
+        X x = x_canonical(air_row(AIR_ARGUMENTS));                                                                     \
+        value[0] = x.c0, value[1] = x.c1, value[2] = x.c2;                                                             \
+    }
+#endif
+
+// Fill kernels write columns of the table that they read.
+#define FILL_PARAMETERS u64 *main_columns, u64 *aux_columns, u64 stride, u64 row, u64 next_row
+#define store_main(c, value) main_columns[(u64)(c) * stride + row] = canonical(value)
+#define store_aux(c, value) x_store(aux_columns + (u64)(3 * (c)) * stride, stride, row, x_canonical(value))
+
+// Rows that have no next row keep what they hold if `last` excludes them: the host clears them beforehand.
+#ifdef __CUDACC__
+#define FILL_KERNEL(name)                                                                                              \
+    KERNEL __launch_bounds__(AIR_THREADS) name(u64 *main_columns, u64 *aux_columns, u64 stride, u64 rows) {            \
+        u64 row = (u64)blockIdx.x * AIR_THREADS + threadIdx.x;                                                         \
+        if (row >= rows) return;                                                                                       \
+        u64 next_row = row + 1;                                                                                        \
+        fill_row(AIR_ARGUMENTS);                                                                                       \
+    }
+#else
+#define FILL_KERNEL(name)                                                                                              \
+    extern "C" void name(u64 *main_columns, u64 *aux_columns, u64 stride, u64 row) {                                   \
+        u64 next_row = row + 1;                                                                                        \
+        fill_row(AIR_ARGUMENTS);                                                                                       \
+    }
+#endif

@@ -1,0 +1,301 @@
+//! The device memory of one proof.
+
+use ndarray::Array2;
+use triton_vm::prelude::{BFieldElement, XFieldElement};
+
+use super::arena::{Arena, Region, padded};
+use super::columns::Columns;
+use super::launch::Launcher;
+use super::ntt::{Ntt, PowerTable};
+use crate::domain::{Domains, NUM_COSETS};
+use crate::error::GpuError;
+use crate::matrix::Matrix;
+use crate::plan::Plan;
+use crate::stages::{NUM_AUX_COLUMNS, NUM_MAIN_COLUMNS};
+
+/// Auxiliary columns as base columns.
+pub(crate) const AUX_BASE_COLUMNS: usize = 3 * NUM_AUX_COLUMNS;
+
+/// First base column of the batch randomizer.
+pub(crate) const BATCH_COLUMN: usize = AUX_BASE_COLUMNS - 3;
+
+/// The quotient's five randomized segments as base columns.
+pub(crate) const SEGMENT_COLUMNS: usize = 15;
+
+/// Rows kept for coefficients of segments beyond the first `n`. A segment of the quotient has at most `n + 104`
+/// coefficients, the last randomized one 530, which for n = 512 is `n + 18`.
+pub(crate) const SEGMENT_TAIL: usize = 128;
+
+/// Cosets on which the constraints are evaluated, the boundary ones on all, the rest on the first four.
+pub(crate) const QUOTIENT_COSETS: [usize; 5] = [0, 2, 4, 6, 1];
+
+/// Words that any stage may use for a short time: partial sums, openings, lists of indices.
+const SCRATCH: usize = 1 << 21;
+
+/// A tree of `leaves` digests in heap order, node 0 unused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tree {
+    pub nodes: Region<u64>,
+    pub leaves: usize,
+}
+
+/// A table on one coset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CosetBuffer {
+    pub main: Columns,
+    pub aux: Columns,
+}
+
+/// A FRI round: three base columns of 8 cosets, and the tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Round {
+    pub codeword: Region<u64>,
+    pub length: usize,
+    pub tree: Tree,
+}
+
+/// Regions and state of one proof.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub domains: Domains,
+    pub ntt: Ntt,
+    /// Powers of `w_8n^-1`.
+    pub inverse_points: PowerTable,
+    /// Powers of `3^4`, for the segments.
+    pub segment_powers: PowerTable,
+
+    /// Main table on the trace domain, until the auxiliary table is made.
+    pub main_values: Columns,
+    /// Main coefficients, bit-reversed.
+    pub main: Columns,
+    /// Auxiliary coefficients, bit-reversed, and after them the batch randomizer's own randomizer.
+    pub aux: Columns,
+    /// Randomizers of main columns, natural order.
+    pub main_tail: Columns,
+    /// Randomizers of auxiliary columns but the last.
+    pub aux_tail: Columns,
+    /// Cosets that stay.
+    pub cached: Vec<CosetBuffer>,
+    /// The coset buffer of those that do not, and which coset and how much of it is in there.
+    pub shared: Option<CosetBuffer>,
+
+    /// Constraint sums of one coset by kind.
+    pub sums: [Columns; 4],
+    /// Residues of the quotient on the four even cosets.
+    pub regular: Columns,
+    /// Residues of the boundary quotients on five cosets.
+    pub boundary: Columns,
+    /// Coefficients of the quotient, five blocks.
+    pub quotient: Columns,
+    pub segments: Columns,
+    pub segment_tail: Columns,
+    pub segment_random: Region<u64>,
+    /// Segments on the eight cosets.
+    pub segment_cosets: Vec<Columns>,
+
+    /// Combinations W, its tail, and P, R; then the three on one coset.
+    pub combination: Columns,
+    pub combination_tail: Columns,
+    pub combination_values: Columns,
+    pub combination_weights: Region<u64>,
+    /// Powers of two points.
+    pub powers: Columns,
+
+    pub main_tree: Tree,
+    pub aux_tree: Tree,
+    pub quotient_tree: Tree,
+    pub rounds: Vec<Round>,
+    pub scratch: Region<u64>,
+
+    /// What later stages need of the host's part.
+    pub original_main: Option<Matrix<BFieldElement>>,
+    pub main_randomizers: Option<Matrix<BFieldElement>>,
+    pub aux_randomizers: Option<Matrix<XFieldElement>>,
+    pub newest_round: usize,
+}
+
+/// Takes regions, or only counts what they would take.
+trait Layout {
+    fn words(&mut self, length: usize) -> Result<Region<u64>, GpuError>;
+}
+
+impl Layout for Arena {
+    fn words(&mut self, length: usize) -> Result<Region<u64>, GpuError> {
+        self.take(length)
+    }
+}
+
+/// Bytes of device memory of a proof under `plan`: what [`Job::new`] takes.
+pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
+    let n = domains.trace_length();
+    let words = |length| padded::<u64>(length);
+    let buffers = u64::from(plan.coset_buffers());
+    let coset = words(NUM_MAIN_COLUMNS * n) + words(AUX_BASE_COLUMNS * n);
+    let tree = |leaves: usize| words(2 * 5 * leaves);
+    let fri: u64 = (0..=domains.num_fri_rounds())
+        .map(|round| domains.fri_length() >> round)
+        .map(|length| words(3 * length) + tree(length))
+        .sum();
+    let fixed = words(105 * NUM_MAIN_COLUMNS)
+        + words(105 * BATCH_COLUMN)
+        + words(SEGMENT_COLUMNS * SEGMENT_TAIL)
+        + words(3 * 530)
+        + words(7 * (NUM_MAIN_COLUMNS + NUM_AUX_COLUMNS))
+        + words(SCRATCH);
+    Ntt::bytes(n)
+        + PowerTable::bytes(8 * n)
+        + PowerTable::bytes(n + SEGMENT_TAIL)
+        + 2 * words(NUM_MAIN_COLUMNS * n)
+        + words((AUX_BASE_COLUMNS + 3) * n)
+        + buffers * coset
+        + 4 * words(3 * n)
+        + words(12 * n)
+        + words(15 * n)
+        + words(15 * n)
+        + words(SEGMENT_COLUMNS * n)
+        + NUM_COSETS as u64 * words(SEGMENT_COLUMNS * n)
+        + words(9 * n)
+        + words(3 * n)
+        + words(9 * n)
+        + words(6 * n)
+        + 3 * tree(domains.fri_length())
+        + fri
+        + fixed
+}
+
+impl Job {
+    pub(crate) fn new(
+        launcher: &Launcher,
+        arena: &mut Arena,
+        domains: &Domains,
+        plan: Plan,
+    ) -> Result<Self, GpuError> {
+        arena.clear();
+        let n = domains.trace_length();
+        let ntt = Ntt::new(launcher, arena, domains)?;
+        let inverse_root = twenty_first::prelude::Inverse::inverse(&domains.fri_generator());
+        let inverse_points = PowerTable::new(launcher, arena, inverse_root, 8 * n)?;
+        let segment_powers = PowerTable::new(launcher, arena, BFieldElement::new(81), n + SEGMENT_TAIL)?;
+
+        let mut columns =
+            |count: usize, rows: usize| Ok::<_, GpuError>(Columns::new(arena.words(count * rows)?, rows));
+        let mut coset = || -> Result<CosetBuffer, GpuError> {
+            Ok(CosetBuffer { main: columns(NUM_MAIN_COLUMNS, n)?, aux: columns(AUX_BASE_COLUMNS, n)? })
+        };
+        let cached = (0..plan.kept_cosets()).map(|_| coset()).collect::<Result<Vec<_>, _>>()?;
+        let shared = (plan.coset_buffers() > plan.kept_cosets()).then(&mut coset).transpose()?;
+
+        let main_values = columns(NUM_MAIN_COLUMNS, n)?;
+        let main = columns(NUM_MAIN_COLUMNS, n)?;
+        let aux = columns(AUX_BASE_COLUMNS + 3, n)?;
+        let main_tail = columns(NUM_MAIN_COLUMNS, 105)?;
+        let aux_tail = columns(BATCH_COLUMN, 105)?;
+        let sums = [columns(3, n)?, columns(3, n)?, columns(3, n)?, columns(3, n)?];
+        let regular = columns(12, n)?;
+        let boundary = columns(15, n)?;
+        let quotient = columns(15, n)?;
+        let segments = columns(SEGMENT_COLUMNS, n)?;
+        let segment_tail = columns(SEGMENT_COLUMNS, SEGMENT_TAIL)?;
+        let segment_cosets = (0..NUM_COSETS).map(|_| columns(SEGMENT_COLUMNS, n)).collect::<Result<_, _>>()?;
+        let combination = columns(9, n)?;
+        let combination_tail = columns(3, n)?;
+        let combination_values = columns(9, n)?;
+        let powers = columns(6, n)?;
+
+        let segment_random = arena.words(3 * 530)?;
+        let combination_weights = arena.words(7 * (NUM_MAIN_COLUMNS + NUM_AUX_COLUMNS))?;
+        let mut tree = |leaves: usize| Ok::<_, GpuError>(Tree { nodes: arena.words(10 * leaves)?, leaves });
+        let main_tree = tree(domains.fri_length())?;
+        let aux_tree = tree(domains.fri_length())?;
+        let quotient_tree = tree(domains.fri_length())?;
+        let mut rounds = vec![];
+        for round in 0..=domains.num_fri_rounds() {
+            let length = domains.fri_length() >> round;
+            let codeword = arena.words(3 * length)?;
+            let tree = Tree { nodes: arena.words(10 * length)?, leaves: length };
+            rounds.push(Round { codeword, length, tree });
+        }
+        let scratch = arena.words(SCRATCH)?;
+        Ok(Self {
+            domains: *domains,
+            ntt,
+            inverse_points,
+            segment_powers,
+            main_values,
+            main,
+            aux,
+            main_tail,
+            aux_tail,
+            cached,
+            shared,
+            sums,
+            regular,
+            boundary,
+            quotient,
+            segments,
+            segment_tail,
+            segment_random,
+            segment_cosets,
+            combination,
+            combination_tail,
+            combination_values,
+            combination_weights,
+            powers,
+            main_tree,
+            aux_tree,
+            quotient_tree,
+            rounds,
+            scratch,
+            original_main: None,
+            main_randomizers: None,
+            aux_randomizers: None,
+            newest_round: 0,
+        })
+    }
+
+    /// The buffer that holds coset `coset` while it is worked on.
+    pub(crate) fn buffer(&self, coset: usize) -> CosetBuffer {
+        match self.cached.get(coset) {
+            Some(&buffer) => buffer,
+            None => self.shared.expect("a plan that does not keep all cosets has a shared buffer"),
+        }
+    }
+
+    /// Whether coset `coset` stays where it was computed.
+    pub(crate) fn is_cached(&self, coset: usize) -> bool {
+        coset < self.cached.len()
+    }
+}
+
+/// Extension columns of short length as the base columns that a transform's tail is read from.
+pub(crate) fn base_columns(matrix: &Matrix<XFieldElement>) -> Vec<u64> {
+    let rows = matrix.rows();
+    let mut out = Array2::zeros((3 * matrix.columns(), rows));
+    for (c, column) in matrix.iter_columns().enumerate() {
+        for (r, x) in column.iter().enumerate() {
+            for (k, coefficient) in x.coefficients.iter().enumerate() {
+                out[[3 * c + k, r]] = coefficient.raw_u64();
+            }
+        }
+    }
+    out.into_raw_vec_and_offset().0
+}
+
+/// Raw words of base field elements.
+pub(crate) fn words(elements: &[BFieldElement]) -> &[u64] {
+    // SAFETY: `BFieldElement` is `repr(transparent)` over its Montgomery word.
+    unsafe { std::slice::from_raw_parts(elements.as_ptr().cast(), elements.len()) }
+}
+
+/// Raw words of extension field elements, three each.
+pub(crate) fn extension_words(elements: &[XFieldElement]) -> &[u64] {
+    // SAFETY: `XFieldElement` is three `BFieldElement`s; size and alignment are checked at compile time below.
+    unsafe { std::slice::from_raw_parts(elements.as_ptr().cast(), 3 * elements.len()) }
+}
+const _: () = assert!(size_of::<XFieldElement>() == 24 && align_of::<XFieldElement>() == 8);
+const _: () = assert!(size_of::<BFieldElement>() == 8 && align_of::<BFieldElement>() == 8);
+
+/// A field element from its raw words.
+pub(crate) fn extension(words: &[u64]) -> XFieldElement {
+    XFieldElement::new([0, 1, 2].map(|i| BFieldElement::from_raw_u64(words[i])))
+}

@@ -1,0 +1,668 @@
+//! The prover's stages on a CUDA device.
+
+use triton_vm::challenges::Challenges;
+use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
+use twenty_first::prelude::Inverse;
+
+use super::air::{self, Kind};
+use super::arena::{Arena, Region};
+use super::columns::Columns;
+use super::device::Device;
+use super::job::{self, AUX_BASE_COLUMNS, BATCH_COLUMN, CosetBuffer, Job, QUOTIENT_COSETS, Tree, words};
+use super::launch::{Kernels, Launcher, Tail, XMat, args};
+use crate::domain::{Domains, NUM_COSETS};
+use crate::error::{GpuError, ProtocolError};
+use crate::main_table::MainTable;
+use crate::matrix::Matrix;
+use crate::plan::Plan;
+use crate::randomness::RandomStreams;
+use crate::stages::{
+    CombinationValues, CombinationWeights, FriOpening, FriQuery, NUM_MAIN_COLUMNS, NUM_ORIGINAL_AUX_COLUMNS,
+    NUM_ORIGINAL_MAIN_COLUMNS, OutOfDomainPoints, OutOfDomainRows, RowOpenings, RowQuery, Stages,
+};
+
+/// [`Stages`] on one CUDA device. Reusable for any number of proofs, one at a time.
+#[derive(Debug)]
+pub struct CudaStages {
+    device: Device,
+    kernels: Kernels,
+    arena: Option<Arena>,
+    forced_plan: Option<Plan>,
+    job: Option<Job>,
+}
+
+/// Device memory that is left to the driver and to other processes' small needs.
+const HEADROOM: u64 = 512 << 20;
+
+/// Parents of the lowest level that one block handles alone.
+const TOP_OF_TREE: u64 = 128;
+
+impl CudaStages {
+    /// Opens device `ordinal`. Without a plan, each proof gets the fastest one that fits.
+    ///
+    /// # Errors
+    /// If there is no such device or no kernels for it.
+    pub fn new(ordinal: usize, plan: Option<Plan>) -> Result<Self, GpuError> {
+        let device = Device::open(ordinal)?;
+        let kernels = Kernels::load(&device)?;
+        Ok(Self { device, kernels, arena: None, forced_plan: plan, job: None })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Prescribe a plan for the next proofs, or `None` for the fastest one that fits.
+    pub fn set_plan(&mut self, plan: Option<Plan>) {
+        self.forced_plan = plan;
+    }
+
+    /// The plan for a proof with these domains and the bytes it takes.
+    ///
+    /// # Errors
+    /// If none fits.
+    pub fn plan(&self, domains: &Domains) -> Result<(Plan, u64), GpuError> {
+        if let Some(plan) = self.forced_plan {
+            return Ok((plan, job::bytes(domains, plan)));
+        }
+        let (free, _) = self.device.memory()?;
+        let free = free + self.arena.as_ref().map_or(0, Arena::size);
+        let usable = free.saturating_sub(HEADROOM);
+        let fits = Plan::fastest_first().map(|plan| (plan, job::bytes(domains, plan))).find(|&(_, b)| b <= usable);
+        fits.ok_or_else(|| {
+            let needed = job::bytes(domains, Plan::CosetByCoset);
+            GpuError::OutOfMemory { requested: needed, free: usable }
+        })
+    }
+
+    fn parts(&mut self) -> Result<Parts<'_>, GpuError> {
+        let launcher = Launcher::new(&self.device)?;
+        let job = self.job.as_mut().ok_or(ProtocolError::Internal("a stage before `begin`"))?;
+        Ok(Parts { launcher, kernels: &self.kernels, job })
+    }
+}
+
+/// What every stage works with.
+struct Parts<'a> {
+    launcher: Launcher<'a>,
+    kernels: &'a Kernels,
+    job: &'a mut Job,
+}
+
+impl Parts<'_> {
+    /// Hashes the rows of a coset's columns into the leaves of a tree.
+    fn hash_rows(&self, columns: Columns, tree: Tree, coset: usize) -> Result<(), GpuError> {
+        assert_eq!(tree.leaves, NUM_COSETS * columns.rows(), "a tree over eight cosets");
+        let tiles = columns.rows().div_ceil(128) as u32;
+        let leaves = tree.nodes.slice(5 * tree.leaves, 5 * tree.leaves);
+        self.launcher.launch(
+            "row_hash",
+            &self.kernels.row_hash,
+            (tiles.min(3 * self.launcher.multiprocessors()), 1),
+            256,
+            0,
+            &mut args![
+                columns.address(),
+                columns.stride(),
+                columns.columns() as u32,
+                columns.rows() as u64,
+                leaves.address(),
+                NUM_COSETS as u64,
+                coset as u64
+            ],
+        )
+    }
+
+    /// Builds a tree on its leaves and returns the root.
+    fn build_tree(&self, tree: Tree) -> Result<Digest, GpuError> {
+        let mut parents = tree.leaves as u64 / 2;
+        while parents > TOP_OF_TREE {
+            let tiles = parents.div_ceil(128) as u32;
+            self.launcher.launch(
+                "merkle_level",
+                &self.kernels.merkle_level,
+                (tiles.min(3 * self.launcher.multiprocessors()), 1),
+                256,
+                0,
+                &mut args![tree.nodes.address(), parents],
+            )?;
+            parents /= 2;
+        }
+        self.launcher.launch(
+            "merkle_top",
+            &self.kernels.merkle_top,
+            (1, 1),
+            256,
+            0,
+            &mut args![tree.nodes.address(), parents],
+        )?;
+        let root = self.launcher.download(tree.nodes.slice(5, 5))?;
+        Ok(digest(&root))
+    }
+
+    /// Evaluates the main table on a coset.
+    fn main_on_coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
+        let job = &self.job;
+        let buffer = job.buffer(coset);
+        let tail = tail(job.main_tail, job.domains.coset_zerofier(coset));
+        job.ntt.evaluate(&self.launcher, self.kernels, job.main, buffer.main, coset, tail)?;
+        Ok(buffer)
+    }
+
+    /// Evaluates the auxiliary table on a coset.
+    fn aux_on_coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
+        let job = &self.job;
+        let buffer = job.buffer(coset);
+        let zerofier = job.domains.coset_zerofier(coset);
+        let (aux, target) = (job.aux, buffer.aux);
+        job.ntt.evaluate(
+            &self.launcher,
+            self.kernels,
+            aux.part(0, BATCH_COLUMN),
+            target.part(0, BATCH_COLUMN),
+            coset,
+            tail(job.aux_tail, zerofier),
+        )?;
+        // The batch randomizer's own randomizer is as long as the trace.
+        let batch = target.part(BATCH_COLUMN, 3);
+        self.add_scaled(aux.part(BATCH_COLUMN, 3), zerofier, aux.part(AUX_BASE_COLUMNS, 3), batch)?;
+        job.ntt.evaluate(&self.launcher, self.kernels, batch, batch, coset, Tail::NONE)?;
+        Ok(buffer)
+    }
+
+    /// Both tables on a coset, computed again if they were not kept.
+    fn coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
+        if self.job.is_cached(coset) {
+            return Ok(self.job.buffer(coset));
+        }
+        self.main_on_coset(coset)?;
+        self.aux_on_coset(coset)
+    }
+
+    /// out = a + factor * b
+    fn add_scaled(&self, a: Columns, factor: BFieldElement, b: Columns, out: Columns) -> Result<(), GpuError> {
+        assert_eq!((a.rows(), a.columns()), (b.rows(), b.columns()), "matrices of different shapes");
+        assert_eq!((a.rows(), a.columns()), (out.rows(), out.columns()), "matrices of different shapes");
+        self.launcher.launch(
+            "add_scaled",
+            &self.kernels.add_scaled,
+            self.launcher.blocks(a.rows(), 256),
+            256,
+            0,
+            &mut args![
+                a.address(),
+                a.stride(),
+                factor.raw_u64(),
+                b.address(),
+                b.stride(),
+                out.address(),
+                out.stride(),
+                a.rows() as u64,
+                a.columns() as u32
+            ],
+        )
+    }
+
+    /// Extension elements of the host, columns of `target.rows()`, into base columns.
+    fn split(&self, elements: Region<u64>, target: Columns, bit_reversed: bool) -> Result<(), GpuError> {
+        assert_eq!(elements.len(), target.rows() * target.columns(), "as many words as the columns have");
+        let (rows, columns) = (target.rows() as u64, target.columns() as u64 / 3);
+        let log_n = if bit_reversed { target.rows().ilog2() } else { 0 };
+        self.launcher.launch(
+            "split_coefficients",
+            &self.kernels.split_coefficients,
+            self.launcher.blocks(target.rows() * target.columns() / 3, 256),
+            256,
+            0,
+            &mut args![elements.address(), rows, columns, target.address(), target.stride(), log_n],
+        )
+    }
+
+    fn fill(
+        &self,
+        name: &'static str,
+        function: &cudarc::driver::CudaFunction,
+        main: Columns,
+        aux: Columns,
+        rows: usize,
+    ) -> Result<(), GpuError> {
+        assert_eq!(main.columns(), NUM_MAIN_COLUMNS, "all main columns");
+        let blocks = rows.div_ceil(air::THREADS as usize) as u32;
+        let mut arguments = args![main.address(), aux.address(), main.stride(), rows as u64];
+        self.launcher.launch(name, function, (blocks, 1), air::THREADS, 0, &mut arguments)
+    }
+
+    /// Sum over columns times weights: base columns first, then extension columns.
+    fn combine(
+        &self,
+        base: Option<Columns>,
+        extension: Columns,
+        weights: &[XFieldElement],
+        out: Columns,
+    ) -> Result<(), GpuError> {
+        let num_base = base.map_or(0, Columns::columns);
+        let num_extension = extension.columns() / 3;
+        assert_eq!(weights.len(), num_base + num_extension, "one weight a column");
+        assert_eq!((out.columns(), out.rows()), (3, extension.rows()), "one extension column");
+        let matrices: Vec<u64> = weights.iter().flat_map(|&w| XMat::from(w).0).collect();
+        let region = self.job.combination_weights.slice(0, matrices.len());
+        self.launcher.upload(region, &matrices)?;
+        let base = base.unwrap_or(extension);
+        self.launcher.launch(
+            "combine_columns",
+            &self.kernels.combine_columns,
+            self.launcher.blocks(out.rows(), 256),
+            256,
+            8 * matrices.len() as u32,
+            &mut args![
+                base.address(),
+                base.stride(),
+                num_base as u32,
+                extension.address(),
+                extension.stride(),
+                num_extension as u32,
+                region.address(),
+                out.rows() as u64,
+                out.address(),
+                out.stride()
+            ],
+        )
+    }
+
+    fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, GpuError> {
+        let job = &self.job;
+        let n = job.domains.trace_length();
+        if main.domains() != &job.domains {
+            return Err(ProtocolError::Internal("a table of another height than `begin` was told").into());
+        }
+        let original = job.main_values.part(0, NUM_ORIGINAL_MAIN_COLUMNS);
+        self.launcher.upload(original.region(), words(main.columns().as_slice()))?;
+        let derived = job.main_values.part(NUM_ORIGINAL_MAIN_COLUMNS, NUM_MAIN_COLUMNS - NUM_ORIGINAL_MAIN_COLUMNS);
+        // The last row of columns that depend on the next row stays 0.
+        self.launcher.clear(derived.region())?;
+        let (values, no_aux) = (job.main_values, job.main_values);
+        self.fill("fill_main_single", &self.kernels.fill_main_single, values, no_aux, n)?;
+        self.fill("fill_main_dual", &self.kernels.fill_main_dual, values, no_aux, n - 1)?;
+        job.ntt.interpolate_trace(&self.launcher, self.kernels, values, job.main)?;
+
+        let randomizers = randomness.main_randomizers();
+        self.launcher.upload(job.main_tail.region(), words(randomizers.as_slice()))?;
+        for coset in 0..NUM_COSETS {
+            let buffer = self.main_on_coset(coset)?;
+            self.hash_rows(buffer.main, job.main_tree, coset)?;
+        }
+        let root = self.build_tree(job.main_tree)?;
+        self.job.original_main = Some(main.columns().clone());
+        self.job.main_randomizers = Some(randomizers);
+        Ok(root)
+    }
+
+    fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, GpuError> {
+        let original = self.job.original_main.take().ok_or(ProtocolError::Internal("aux before main"))?;
+        let job = &self.job;
+        let n = job.domains.trace_length();
+        let zero = XFieldElement::new([BFieldElement::new(0); 3]);
+        let mut extended = Matrix::filled(n, NUM_ORIGINAL_AUX_COLUMNS, zero);
+        crate::aux_table::extend_original_columns(&original, challenges, &mut extended);
+
+        // The auxiliary part of a coset buffer is free until the end of this stage.
+        let staging = job.buffer(0).aux.region();
+        let stage = |elements: &[XFieldElement], target: Columns, bit_reversed: bool| {
+            let staged = staging.slice(0, 3 * elements.len());
+            self.launcher.upload(staged, job::extension_words(elements))?;
+            self.split(staged, target, bit_reversed)
+        };
+        stage(extended.as_slice(), job.aux.part(0, 3 * NUM_ORIGINAL_AUX_COLUMNS), false)?;
+        stage(&randomness.batch_values(n), job.aux.part(BATCH_COLUMN, 3), false)?;
+        stage(&randomness.batch_randomizer(n), job.aux.part(AUX_BASE_COLUMNS, 3), true)?;
+        let derived = job.aux.part(3 * NUM_ORIGINAL_AUX_COLUMNS, BATCH_COLUMN - 3 * NUM_ORIGINAL_AUX_COLUMNS);
+        self.launcher.clear(derived.region())?;
+        air::upload_constants(self.launcher.device(), challenges, None)?;
+        self.fill("fill_aux_dual", &self.kernels.fill_aux_dual, job.main_values, job.aux, n - 1)?;
+        let table = job.aux.part(0, AUX_BASE_COLUMNS);
+        job.ntt.interpolate_trace(&self.launcher, self.kernels, table, table)?;
+
+        let randomizers = randomness.aux_randomizers();
+        self.launcher.upload(job.aux_tail.region(), &job::base_columns(&randomizers))?;
+        for coset in 0..NUM_COSETS {
+            let buffer = self.aux_on_coset(coset)?;
+            self.hash_rows(buffer.aux, job.aux_tree, coset)?;
+        }
+        let root = self.build_tree(job.aux_tree)?;
+        self.job.aux_randomizers = Some(randomizers);
+        self.job.challenges = Some(challenges.clone());
+        Ok(root)
+    }
+
+    fn commit_quotient(&mut self, weights: &[XFieldElement], randomness: &RandomStreams) -> Result<Digest, GpuError> {
+        let job = &self.job;
+        let challenges = job.challenges.as_ref().ok_or(ProtocolError::Internal("quotient before aux"))?;
+        air::upload_constants(self.launcher.device(), challenges, Some(weights))?;
+        for (place, coset) in QUOTIENT_COSETS.into_iter().enumerate() {
+            let tables = self.coset(coset)?;
+            let regular = (place < 4).then(|| job.regular.part(3 * place, 3));
+            for kind in Kind::ALL {
+                if regular.is_some() || matches!(kind, Kind::Initial | Kind::Terminal) {
+                    let sums = job.sums[kind as usize];
+                    self.kernels.air.sum(&self.launcher, kind, tables.main, tables.aux, sums)?;
+                }
+            }
+            let boundary = job.boundary.part(3 * place, 3);
+            self.divide_by_zerofiers(coset, regular, boundary)?;
+            for codeword in regular.into_iter().chain([boundary]) {
+                job.ntt.interpolate_coset(&self.launcher, self.kernels, codeword, coset)?;
+            }
+        }
+        self.reconstruct()?;
+        self.randomize_segments(&randomness.quotient_randomizer())?;
+        for coset in 0..NUM_COSETS {
+            let values = job.segment_cosets[coset];
+            let tail = tail(job.segment_tail, job.domains.coset_zerofier(coset) + BFieldElement::new(1));
+            job.ntt.evaluate(&self.launcher, self.kernels, job.segments, values, coset, tail)?;
+            self.hash_rows(values, job.quotient_tree, coset)?;
+        }
+        self.build_tree(job.quotient_tree)
+    }
+
+    fn divide_by_zerofiers(
+        &self,
+        coset: usize,
+        regular: Option<Columns>,
+        boundary: Columns,
+    ) -> Result<(), GpuError> {
+        #[repr(C)]
+        struct Coset {
+            offset: u64,
+            low: u64,
+            high: u64,
+        }
+        let job = &self.job;
+        let points = Coset {
+            offset: job.domains.coset_offset(coset).raw_u64(),
+            low: job.ntt.roots.low.address(),
+            high: job.ntt.roots.high.address(),
+        };
+        let last = job.domains.trace_generator().inverse().raw_u64();
+        let zerofier_inverse = job.domains.coset_zerofier(coset).inverse().raw_u64();
+        let [initial, consistency, transition, terminal] = job.sums.map(Columns::address);
+        let n = boundary.rows();
+        self.launcher.launch(
+            "divide_by_zerofiers",
+            &self.kernels.divide_by_zerofiers,
+            self.launcher.blocks(n, 256),
+            256,
+            0,
+            &mut args![
+                initial,
+                consistency,
+                transition,
+                terminal,
+                n as u64,
+                points,
+                last,
+                zerofier_inverse,
+                regular.map_or(0, Columns::address),
+                boundary.address()
+            ],
+        )
+    }
+
+    fn reconstruct(&self) -> Result<(), GpuError> {
+        #[repr(C)]
+        struct Reconstruction {
+            inverse_twiddles: [u64; 4],
+            scale: [u64; 4],
+            odd: [u64; 4],
+            minus_half_inverse: u64,
+            constant: u64,
+        }
+        let job = &self.job;
+        let n = job.domains.trace_length();
+        let root = crate::domain::root_of_unity(4).inverse();
+        let offset = job.domains.coset_offset(0).mod_pow(n as u64);
+        let odd = job.domains.coset_offset(1).mod_pow(n as u64);
+        let constant = offset.mod_pow(4);
+        let per_block = |f: &dyn Fn(u64) -> BFieldElement| [0, 1, 2, 3].map(|t| f(t).raw_u64());
+        let constants = Reconstruction {
+            inverse_twiddles: per_block(&|t| root.mod_pow(t)),
+            scale: per_block(&|t| (BFieldElement::new(4) * offset.mod_pow(t)).inverse()),
+            odd: per_block(&|t| odd.mod_pow(t)),
+            minus_half_inverse: (-BFieldElement::new(2) * constant).inverse().raw_u64(),
+            constant: constant.raw_u64(),
+        };
+        self.launcher.launch(
+            "reconstruct_quotient",
+            &self.kernels.reconstruct_quotient,
+            self.launcher.blocks(n, 256),
+            256,
+            0,
+            &mut args![
+                job.regular.address(),
+                job.boundary.address(),
+                n as u64,
+                constants,
+                job.quotient.address()
+            ],
+        )
+    }
+
+    fn randomize_segments(&self, random: &[XFieldElement]) -> Result<(), GpuError> {
+        let job = &self.job;
+        let n = job.domains.trace_length();
+        self.launcher.upload(job.segment_random, job::extension_words(random))?;
+        self.launcher.launch(
+            "randomize_segments",
+            &self.kernels.randomize_segments,
+            self.launcher.blocks(n + job.segment_tail.rows(), 256),
+            256,
+            0,
+            &mut args![
+                job.quotient.address(),
+                n as u64,
+                n.ilog2(),
+                job.segment_random.address(),
+                random.len() as u64,
+                job.segment_powers.low.address(),
+                job.segment_powers.high.address(),
+                BFieldElement::new(3).raw_u64(),
+                job.segments.address(),
+                job.segment_tail.address(),
+                job.segment_tail.stride()
+            ],
+        )
+    }
+
+    fn gather_nodes(&self, tree: Tree, indices: &[usize]) -> Result<Vec<Digest>, GpuError> {
+        if indices.is_empty() {
+            return Ok(vec![]);
+        }
+        assert!(indices.iter().all(|&i| i < 2 * tree.leaves), "a node outside of the tree");
+        let (list, out) = self.index_list(indices, 5 * indices.len())?;
+        self.launcher.launch(
+            "gather_nodes",
+            &self.kernels.gather_nodes,
+            self.launcher.blocks(5 * indices.len(), 256),
+            256,
+            0,
+            &mut args![tree.nodes.address(), list.address(), indices.len() as u32, out.address()],
+        )?;
+        Ok(self.launcher.download(out)?.chunks_exact(5).map(digest).collect())
+    }
+
+    /// Indices on the device and room for an answer of `words`.
+    fn index_list(&self, indices: &[usize], words: usize) -> Result<(Region<u64>, Region<u64>), GpuError> {
+        let list: Vec<u64> = indices.iter().map(|&i| i as u64).collect();
+        let region = self.job.scratch.slice(0, list.len());
+        self.launcher.upload(region, &list)?;
+        Ok((region, self.job.scratch.slice(list.len(), words)))
+    }
+
+    fn gather_rows(&self, columns: Columns, rows: &[usize]) -> Result<Vec<Vec<BFieldElement>>, GpuError> {
+        assert!(rows.iter().all(|&r| r < columns.rows()), "a row outside of the table");
+        let (list, out) = self.index_list(rows, rows.len() * columns.columns())?;
+        self.launcher.launch(
+            "gather_rows",
+            &self.kernels.gather_rows,
+            self.launcher.blocks(out.len(), 256),
+            256,
+            0,
+            &mut args![
+                columns.address(),
+                columns.stride(),
+                columns.columns() as u32,
+                list.address(),
+                rows.len() as u32,
+                out.address()
+            ],
+        )?;
+        let row = |words: &[u64]| words.iter().map(|&w| BFieldElement::from_raw_u64(w)).collect();
+        Ok(self.launcher.download(out)?.chunks_exact(columns.columns()).map(row).collect())
+    }
+
+    fn gather_codeword(&self, round: usize, indices: &[usize]) -> Result<Vec<XFieldElement>, GpuError> {
+        if indices.is_empty() {
+            return Ok(vec![]);
+        }
+        let round = self.job.rounds[round];
+        assert!(indices.iter().all(|&i| i < round.length), "an index outside of the codeword");
+        let (list, out) = self.index_list(indices, 3 * indices.len())?;
+        self.launcher.launch(
+            "gather_codeword",
+            &self.kernels.gather_codeword,
+            self.launcher.blocks(indices.len(), 256),
+            256,
+            0,
+            &mut args![
+                round.codeword.address(),
+                round.length as u64,
+                (round.length / NUM_COSETS) as u64,
+                list.address(),
+                indices.len() as u32,
+                out.address()
+            ],
+        )?;
+        Ok(self.launcher.download(out)?.chunks_exact(3).map(job::extension).collect())
+    }
+
+    fn open_rows(&self, query: &RowQuery) -> Result<RowOpenings, GpuError> {
+        let job = &self.job;
+        let mut main = vec![vec![]; query.rows.len()];
+        let (mut aux, mut quotient) = (main.clone(), main.clone());
+        for coset in 0..NUM_COSETS {
+            let places: Vec<usize> = (0..query.rows.len()).filter(|&i| query.rows[i] % NUM_COSETS == coset).collect();
+            if places.is_empty() {
+                continue;
+            }
+            let rows: Vec<usize> = places.iter().map(|&i| query.rows[i] / NUM_COSETS).collect();
+            let tables = self.coset(coset)?;
+            for (columns, target) in
+                [(tables.main, &mut main), (tables.aux, &mut aux), (job.segment_cosets[coset], &mut quotient)]
+            {
+                for (&place, row) in places.iter().zip(self.gather_rows(columns, &rows)?) {
+                    target[place] = row;
+                }
+            }
+        }
+        let wrong = || ProtocolError::Internal("a gathered row has another width than the table");
+        let extension = |row: &Vec<BFieldElement>| -> Vec<XFieldElement> {
+            row.chunks_exact(3).map(|c| XFieldElement::new([c[0], c[1], c[2]])).collect()
+        };
+        Ok(RowOpenings {
+            main: main.into_iter().map(|row| row.try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
+            aux: aux.iter().map(|row| extension(row).try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
+            quotient: quotient
+                .iter()
+                .map(|row| extension(row).try_into().map_err(|_| wrong()))
+                .collect::<Result<_, _>>()?,
+            main_nodes: self.gather_nodes(job.main_tree, &query.nodes)?,
+            aux_nodes: self.gather_nodes(job.aux_tree, &query.nodes)?,
+            quotient_nodes: self.gather_nodes(job.quotient_tree, &query.nodes)?,
+        })
+    }
+}
+
+impl Stages for CudaStages {
+    type Error = GpuError;
+
+    fn begin(&mut self, domains: &Domains) -> Result<(), GpuError> {
+        self.job = None;
+        let (plan, bytes) = self.plan(domains)?;
+        if self.arena.as_ref().is_none_or(|arena| arena.size() < bytes) {
+            // Freed before the new one is asked for: together they might not fit.
+            self.arena = None;
+            self.arena = Some(Arena::new(&self.device, bytes)?);
+        }
+        let arena = self.arena.as_mut().ok_or(ProtocolError::Internal("no arena"))?;
+        let launcher = Launcher::new(&self.device)?;
+        self.job = Some(Job::new(&launcher, arena, domains, plan)?);
+        Ok(())
+    }
+
+    fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, GpuError> {
+        self.parts()?.commit_main(main, randomness)
+    }
+
+    fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, GpuError> {
+        self.parts()?.commit_aux(challenges, randomness)
+    }
+
+    fn commit_quotient(&mut self, weights: &[XFieldElement], randomness: &RandomStreams) -> Result<Digest, GpuError> {
+        self.parts()?.commit_quotient(weights, randomness)
+    }
+
+    fn out_of_domain(&mut self, points: &OutOfDomainPoints) -> Result<OutOfDomainRows, GpuError> {
+        self.parts()?.out_of_domain(points)
+    }
+
+    fn commit_deep(
+        &mut self,
+        points: &OutOfDomainPoints,
+        values: &CombinationValues,
+        weights: &CombinationWeights,
+    ) -> Result<Digest, GpuError> {
+        self.parts()?.commit_deep(points, values, weights)
+    }
+
+    fn fri_fold(&mut self, challenge: XFieldElement) -> Result<Digest, GpuError> {
+        self.parts()?.fri_fold(challenge)
+    }
+
+    fn fri_last_codeword(&mut self) -> Result<Vec<XFieldElement>, GpuError> {
+        let parts = self.parts()?;
+        let newest = parts.job.newest_round;
+        let all: Vec<usize> = (0..parts.job.rounds[newest].length).collect();
+        parts.gather_codeword(newest, &all)
+    }
+
+    fn open_fri(&mut self, queries: &[FriQuery]) -> Result<Vec<FriOpening>, GpuError> {
+        let parts = self.parts()?;
+        let open = |query: &FriQuery| {
+            let round =
+                parts.job.rounds.get(query.round).ok_or(ProtocolError::Internal("a FRI round that is not there"))?;
+            Ok(FriOpening {
+                values: parts.gather_codeword(query.round, &query.indices)?,
+                nodes: parts.gather_nodes(round.tree, &query.nodes)?,
+            })
+        };
+        queries.iter().map(open).collect()
+    }
+
+    fn open_rows(&mut self, query: &RowQuery) -> Result<RowOpenings, GpuError> {
+        self.parts()?.open_rows(query)
+    }
+}
+
+/// Short coefficients that a coset's evaluation adds, times `factor`.
+fn tail(values: Columns, factor: BFieldElement) -> Tail {
+    Tail {
+        values: values.address(),
+        stride: values.stride(),
+        length: values.rows() as u64,
+        factor: factor.raw_u64(),
+    }
+}
+
+fn digest(words: &[u64]) -> Digest {
+    Digest::new(std::array::from_fn(|i| BFieldElement::from_raw_u64(words[i])))
+}
