@@ -40,6 +40,7 @@ install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
 ##@ Check
 .PHONY: test
 test: deps ## every test: unit, property, contract, real proofs, crashes
+	cargo build $(flags) --bins # the end-to-end tests run the real binaries
 	cargo test $(flags) --no-fail-fast
 
 .PHONY: lint
@@ -55,7 +56,7 @@ clippy:
 
 .PHONY: deny
 deny: $(cargo_deny) ## dependencies: bans, licences, sources
-	$(cargo_deny) --locked --all-features check bans licenses sources
+	$(cargo_deny) --locked --all-features check --hide-inclusion-graph bans licenses sources
 
 .PHONY: openapi
 openapi: build ## writes docs/openapi.json and docs/api.md from the running code
