@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use status::problem_of;
 pub use answer::{Answer, ClientId, Ticket};
 use bytes::Bytes;
 use prover_api::{JobId, JobKind, JobStatus, Priority};
