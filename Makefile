@@ -44,7 +44,7 @@ test: deps ## every test: unit, property, contract, real proofs, crashes
 	cargo test $(flags) --no-fail-fast
 
 .PHONY: lint
-lint: deps fmt-check clippy deny openapi-check ## formatting, clippy, dependencies, API description
+lint: deps fmt-check feature-sets clippy deny openapi-check ## formatting, clippy, dependencies, API description
 
 .PHONY: fmt-check
 fmt-check:
@@ -53,6 +53,10 @@ fmt-check:
 .PHONY: clippy
 clippy:
 	cargo clippy $(flags) --all-targets -- -D warnings
+
+.PHONY: feature-sets
+feature-sets:
+	scripts/feature-sets.py
 
 .PHONY: deny
 deny: $(cargo_deny) ## dependencies: bans, licences, sources
