@@ -1,1 +1,9 @@
-//! stub
+//! The command that a person types, as a library: transactions to proof jobs and back, jobs from programs, the state of pods.
+
+pub mod input;
+pub mod program;
+pub mod progress;
+pub mod status;
+pub mod store;
+pub mod trace;
+pub mod transaction;

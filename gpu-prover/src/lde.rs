@@ -42,16 +42,28 @@ pub fn extend_coset<F: Element>(
     coefficients: &Matrix<F>,
     randomizers: &[&[F]],
 ) -> Matrix<F> {
-    assert!(randomizers.len() >= coefficients.columns(), "each column needs a randomizer");
+    assert!(
+        randomizers.len() >= coefficients.columns(),
+        "each column needs a randomizer"
+    );
     let n = domains.trace_length();
     let zerofier = domains.coset_zerofier(coset);
     let offsets = powers(BFieldElement::new(1), domains.coset_offset(coset), n);
     let mut values = coefficients.clone();
-    values.par_columns_mut().zip(randomizers).for_each(|(column, randomizer)| {
-        column.iter_mut().zip(*randomizer).for_each(|(c, &r)| *c += r * zerofier);
-        column.iter_mut().zip(&offsets).for_each(|(c, &offset)| *c *= offset);
-        ntt(column);
-    });
+    values
+        .par_columns_mut()
+        .zip(randomizers)
+        .for_each(|(column, randomizer)| {
+            column
+                .iter_mut()
+                .zip(*randomizer)
+                .for_each(|(c, &r)| *c += r * zerofier);
+            column
+                .iter_mut()
+                .zip(&offsets)
+                .for_each(|(c, &offset)| *c *= offset);
+            ntt(column);
+        });
     values
 }
 
@@ -73,19 +85,25 @@ pub fn interpolate_on_fri_domain<F: Element>(mut values: Vec<F>) -> Vec<F> {
 
 /// From values on the eight cosets to values on the FRI domain in its natural order.
 pub fn interleave_cosets<F: Copy + Send + Sync>(cosets: &[Vec<F>; NUM_COSETS]) -> Vec<F> {
-    (0..NUM_COSETS * cosets[0].len()).into_par_iter().map(|row| cosets[row % NUM_COSETS][row / NUM_COSETS]).collect()
+    (0..NUM_COSETS * cosets[0].len())
+        .into_par_iter()
+        .map(|row| cosets[row % NUM_COSETS][row / NUM_COSETS])
+        .collect()
 }
 
 /// Multiply coefficient `i` by `factor^i`.
 pub fn scale<F: Element>(coefficients: &mut [F], factor: BFieldElement) {
     const CHUNK: usize = 1 << 12;
-    coefficients.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
-        let mut power = factor.mod_pow((index * CHUNK) as u64);
-        for coefficient in chunk {
-            *coefficient *= power;
-            power *= factor;
-        }
-    });
+    coefficients
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(index, chunk)| {
+            let mut power = factor.mod_pow((index * CHUNK) as u64);
+            for coefficient in chunk {
+                *coefficient *= power;
+                power *= factor;
+            }
+        });
 }
 
 #[cfg(test)]
@@ -104,13 +122,19 @@ mod tests {
         let coefficients = interpolate(&table);
         let cosets: [_; NUM_COSETS] =
             std::array::from_fn(|j| extend_coset(&domains, j, &coefficients, &randomizers));
-        for column in 0..2 {
-            let randomizer = Polynomial::new(randomizers[column].to_vec());
-            let interpolant = domains.trace().randomized_interpolant(table.column(column), &randomizer);
+        for (column, randomizer) in randomizers.iter().enumerate() {
+            let randomizer = Polynomial::new(randomizer.to_vec());
+            let interpolant = domains
+                .trace()
+                .randomized_interpolant(table.column(column), &randomizer);
             let expected = domains.fri().evaluate(&interpolant);
-            let of_column: [_; NUM_COSETS] = std::array::from_fn(|j| cosets[j].column(column).to_vec());
+            let of_column: [_; NUM_COSETS] =
+                std::array::from_fn(|j| cosets[j].column(column).to_vec());
             assert_eq!(interleave_cosets(&of_column), expected);
-            assert_eq!(evaluate_on_fri_domain(&domains, interpolant.coefficients()), expected);
+            assert_eq!(
+                evaluate_on_fri_domain(&domains, interpolant.coefficients()),
+                expected
+            );
             let mut back = interpolate_on_fri_domain(expected);
             back.truncate(interpolant.coefficients().len());
             assert_eq!(back, interpolant.coefficients());

@@ -1,8 +1,10 @@
-//! STARK prover for Triton VM 9.0 outside of the triton-vm crate, for the CPU and (in `cuda`) for NVIDIA GPUs. Its proofs are those
-//! of the crate, byte by byte for the same random seed, and the crate's unmodified verifier accepts them.
+//! STARK prover for Triton VM 9.0 outside of the triton-vm crate, for the CPU and for NVIDIA GPUs. Its proofs are those of
+//! the crate, byte by byte for the same random seed, and the crate's unmodified verifier accepts them.
 //!
 //! - [`prover`]: the protocol, once, over any machine that implements [`stages::Stages`].
 //! - [`cpu`]: the stages on the CPU, the reference for all others.
+//! - [`cuda`]: the stages on a CUDA device.
+//! - [`workloads`] and [`compare`]: programs to prove, and where two proofs differ.
 //! - [`plan`]: whether and how a proof fits into a device's memory.
 //!
 //! One module a stage: [`main_table`], [`lde`], [`row_hash`], [`merkle`], [`aux_table`], [`quotient`],
@@ -23,6 +25,7 @@
 pub mod aux_table;
 pub mod compare;
 pub mod cpu;
+pub mod cuda;
 pub mod deep;
 pub mod domain;
 pub mod error;

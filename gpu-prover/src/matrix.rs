@@ -18,7 +18,11 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     pub fn filled(rows: usize, columns: usize, value: T) -> Self {
         let len = rows * columns;
         let mut data = Vec::with_capacity(len);
-        (0..len).into_par_iter().with_min_len(1 << 16).map(|_| value).collect_into_vec(&mut data);
+        (0..len)
+            .into_par_iter()
+            .with_min_len(1 << 16)
+            .map(|_| value)
+            .collect_into_vec(&mut data);
         Self { rows, data }
     }
 
@@ -35,7 +39,7 @@ impl<T: Copy + Send + Sync> Matrix<T> {
 
     /// Number of columns.
     pub fn columns(&self) -> usize {
-        if self.rows == 0 { 0 } else { self.data.len() / self.rows }
+        self.data.len().checked_div(self.rows).unwrap_or(0)
     }
 
     /// All elements, column after column.
@@ -97,13 +101,15 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     /// The same memory as an [`ndarray`] view, the type the triton-vm crate's public pieces take.
     pub fn view(&self) -> ArrayView2<'_, T> {
         let shape = (self.rows, self.columns()).f();
-        ArrayView2::from_shape(shape, &self.data).expect("the data has exactly rows * columns elements")
+        ArrayView2::from_shape(shape, &self.data)
+            .expect("the data has exactly rows * columns elements")
     }
 
     /// The same memory as a mutable [`ndarray`] view.
     pub fn view_mut(&mut self) -> ArrayViewMut2<'_, T> {
         let shape = (self.rows, self.columns()).f();
-        ArrayViewMut2::from_shape(shape, &mut self.data).expect("the data has exactly rows * columns elements")
+        ArrayViewMut2::from_shape(shape, &mut self.data)
+            .expect("the data has exactly rows * columns elements")
     }
 }
 
@@ -113,7 +119,8 @@ mod tests {
 
     #[test]
     fn elements_lie_column_after_column() {
-        let matrix = Matrix::from_column_major(3, vec![1, 2, 3, 4, 5, 6]).expect("two whole columns");
+        let matrix =
+            Matrix::from_column_major(3, vec![1, 2, 3, 4, 5, 6]).expect("two whole columns");
         assert_eq!(matrix.columns(), 2);
         assert_eq!(matrix.column(1), [4, 5, 6]);
         assert_eq!(matrix.row(2), [3, 6]);

@@ -6,17 +6,21 @@ use rayon::prelude::*;
 use triton_vm::prelude::{BFieldElement, XFieldElement};
 use twenty_first::math::traits::ModPowU64;
 
-use crate::field::X_ZERO;
 use crate::domain::Domains;
+use crate::field::X_ZERO;
 use crate::matrix::Matrix;
 
 /// The polynomial with these coefficients (lowest degree first) in `point`, by Horner's rule.
 pub fn evaluate<F>(coefficients: &[F], point: XFieldElement) -> XFieldElement
 where
     F: Copy,
-    XFieldElement: std::ops::Add<F, Output = XFieldElement> + Mul<XFieldElement, Output = XFieldElement>,
+    XFieldElement:
+        std::ops::Add<F, Output = XFieldElement> + Mul<XFieldElement, Output = XFieldElement>,
 {
-    coefficients.iter().rev().fold(X_ZERO, |value, &coefficient| value * point + coefficient)
+    coefficients
+        .iter()
+        .rev()
+        .fold(X_ZERO, |value, &coefficient| value * point + coefficient)
 }
 
 /// All randomized columns in `point`: `C(point) + (point^n - 1) r(point)`, by column.

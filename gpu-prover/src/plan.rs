@@ -36,7 +36,9 @@ impl Plan {
     pub fn fastest_first() -> impl Iterator<Item = Self> {
         let most_cached = NUM_COSETS as u32 - 2;
         let cached = (1..=most_cached).rev().map(Self::CachedCosets);
-        std::iter::once(Self::Full).chain(cached).chain(std::iter::once(Self::CosetByCoset))
+        std::iter::once(Self::Full)
+            .chain(cached)
+            .chain(std::iter::once(Self::CosetByCoset))
     }
 
     /// How many coset buffers the plan holds at once.
@@ -87,7 +89,8 @@ impl Footprint {
     pub fn new(domains: &Domains, plan: Plan) -> Self {
         let n = domains.trace_length() as u64;
         let fri_length = domains.fri_length() as u64;
-        let columns = NUM_MAIN_COLUMNS as u64 * BASE_ELEMENT + NUM_AUX_COLUMNS as u64 * EXTENSION_ELEMENT;
+        let columns =
+            NUM_MAIN_COLUMNS as u64 * BASE_ELEMENT + NUM_AUX_COLUMNS as u64 * EXTENSION_ELEMENT;
         let segments = NUM_RANDOMIZED_QUOTIENT_SEGMENTS as u64;
         let tree = 2 * fri_length * DIGEST;
         Self {
@@ -105,7 +108,15 @@ impl Footprint {
 
     /// All bytes together.
     pub fn bytes(&self) -> u64 {
-        let Self { coefficients, cosets, trees, quotient, combination, fri, fixed } = *self;
+        let Self {
+            coefficients,
+            cosets,
+            trees,
+            quotient,
+            combination,
+            fri,
+            fixed,
+        } = *self;
         coefficients + cosets + trees + quotient + combination + fri + fixed
     }
 }
@@ -151,18 +162,21 @@ fn hint(max_log2_height: Option<u32>) -> String {
 pub fn memory_plan(log2_height: u32, free_bytes: u64) -> Result<Plan, PlanError> {
     let domains = domains(log2_height)?;
     let fits = |plan: &Plan| Footprint::new(&domains, *plan).bytes() <= free_bytes;
-    Plan::fastest_first().find(fits).ok_or_else(|| PlanError::TooBig {
-        log2_height,
-        needed: Footprint::new(&domains, Plan::CosetByCoset).bytes(),
-        free: free_bytes,
-        max_log2_height: max_log2_height(free_bytes),
-    })
+    Plan::fastest_first()
+        .find(fits)
+        .ok_or_else(|| PlanError::TooBig {
+            log2_height,
+            needed: Footprint::new(&domains, Plan::CosetByCoset).bytes(),
+            free: free_bytes,
+            max_log2_height: max_log2_height(free_bytes),
+        })
 }
 
 /// The greatest log2 height that fits into `free_bytes` at all.
 pub fn max_log2_height(free_bytes: u64) -> Option<u32> {
     (0..LOG2_HEIGHT_LIMIT).rev().find(|&log2_height| {
-        domains(log2_height).is_ok_and(|d| Footprint::new(&d, Plan::CosetByCoset).bytes() <= free_bytes)
+        domains(log2_height)
+            .is_ok_and(|d| Footprint::new(&d, Plan::CosetByCoset).bytes() <= free_bytes)
     })
 }
 
@@ -184,21 +198,36 @@ mod tests {
     fn plans_for_the_cards_that_exist() {
         // A 80 GB card with 78 GiB to give, a 141 GB card with 139 GiB.
         assert_eq!(memory_plan(20, 78 * GIB), Ok(Plan::Full));
-        assert!(matches!(memory_plan(21, 78 * GIB), Ok(Plan::CachedCosets(3..))));
+        assert!(matches!(
+            memory_plan(21, 78 * GIB),
+            Ok(Plan::CachedCosets(3..))
+        ));
         assert_eq!(memory_plan(22, 78 * GIB), Ok(Plan::CosetByCoset));
         assert_eq!(memory_plan(21, 139 * GIB), Ok(Plan::Full));
-        assert!(matches!(memory_plan(22, 139 * GIB), Ok(Plan::CachedCosets(_))));
+        assert!(matches!(
+            memory_plan(22, 139 * GIB),
+            Ok(Plan::CachedCosets(_))
+        ));
         assert_eq!(memory_plan(23, 139 * GIB), Ok(Plan::CosetByCoset));
         assert_eq!(max_log2_height(78 * GIB), Some(22));
         let refused = memory_plan(23, 78 * GIB).expect_err("2^23 needs more");
-        assert!(matches!(refused, PlanError::TooBig { max_log2_height: Some(22), .. }));
+        assert!(matches!(
+            refused,
+            PlanError::TooBig {
+                max_log2_height: Some(22),
+                ..
+            }
+        ));
         assert!(refused.to_string().contains("2^22"));
     }
 
     #[test]
     fn illegal_heights_are_refused_whatever_the_memory() {
         for log2_height in [30, 31, 63, 64, u32::MAX] {
-            assert_eq!(memory_plan(log2_height, u64::MAX), Err(PlanError::Height { log2_height }));
+            assert_eq!(
+                memory_plan(log2_height, u64::MAX),
+                Err(PlanError::Height { log2_height })
+            );
         }
     }
 

@@ -20,8 +20,8 @@ use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 use triton_vm::table::master_table::{MasterAuxTable, MasterMainTable};
 use triton_vm::table::{
-    AuxiliaryRow, MainRow, NUM_QUOTIENT_SEGMENTS, NUM_RANDOMIZED_QUOTIENT_SEGMENTS, OodQuotientSegments,
-    RandQuotientSegments,
+    AuxiliaryRow, MainRow, NUM_QUOTIENT_SEGMENTS, NUM_RANDOMIZED_QUOTIENT_SEGMENTS,
+    OodQuotientSegments, RandQuotientSegments,
 };
 
 use crate::domain::Domains;
@@ -65,7 +65,11 @@ pub trait Stages {
     ///
     /// # Errors
     /// If the machine fails.
-    fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, Self::Error>;
+    fn commit_main(
+        &mut self,
+        main: &MainTable,
+        randomness: &RandomStreams,
+    ) -> Result<Digest, Self::Error>;
 
     /// Commit to the auxiliary table: extend the nine tables to 49 columns with the 63 challenges, derive 41
     /// degree-lowering columns, set the batch randomizer column to [`RandomStreams::batch_values`]; then as for the main
@@ -74,7 +78,11 @@ pub trait Stages {
     ///
     /// # Errors
     /// If the machine fails.
-    fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, Self::Error>;
+    fn commit_aux(
+        &mut self,
+        challenges: &Challenges,
+        randomness: &RandomStreams,
+    ) -> Result<Digest, Self::Error>;
 
     /// Commit to the quotient: on the FRI domain, sum all 611 constraints times their weight and zerofier inverse;
     /// interpolate; split the coefficients into four segments (coefficient `k` belongs to segment `k mod 4`); randomize
@@ -97,7 +105,8 @@ pub trait Stages {
     ///
     /// # Errors
     /// If the machine fails.
-    fn out_of_domain(&mut self, points: &OutOfDomainPoints) -> Result<OutOfDomainRows, Self::Error>;
+    fn out_of_domain(&mut self, points: &OutOfDomainPoints)
+    -> Result<OutOfDomainRows, Self::Error>;
 
     /// Combine all columns into one codeword and commit to it as FRI round 0, returning the root. With
     /// `W = sum main_i M_i + sum aux_j A_j`, `P = sum_{i<4} segments_i s_i`, `R = sum_{i>=1} segments_i s_i`, and the
@@ -236,7 +245,11 @@ impl CombinationValues {
 }
 
 fn inner_product(values: &[XFieldElement], weights: &[XFieldElement]) -> XFieldElement {
-    values.iter().zip(weights).map(|(&value, &weight)| value * weight).sum()
+    values
+        .iter()
+        .zip(weights)
+        .map(|(&value, &weight)| value * weight)
+        .sum()
 }
 
 /// Which elements of which FRI round to open.
@@ -291,7 +304,9 @@ mod tests {
 
     #[test]
     fn weights_split_in_the_order_they_are_drawn() {
-        let scalars: Vec<XFieldElement> = (0..CombinationWeights::COUNT as u64).map(XFieldElement::from).collect();
+        let scalars: Vec<XFieldElement> = (0..CombinationWeights::COUNT as u64)
+            .map(XFieldElement::from)
+            .collect();
         let weights = CombinationWeights::from_scalars(&scalars).expect("the right number");
         assert_eq!(CombinationWeights::COUNT, 479);
         assert_eq!(weights.aux[0], XFieldElement::from(379_u64));

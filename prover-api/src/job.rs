@@ -169,7 +169,10 @@ mod tests {
         let shown = format!("{:?}", job());
         assert!(!shown.contains(secret), "{shown}");
         let json = String::from_utf8(job().to_json().expect("serializes")).expect("is text");
-        for (from, to) in [("\"digests\":[]", "\"digests\":[987654321]"), ("\"individual_tokens\":[987654321]", "\"individual_tokens\":\"987654321\"")] {
+        for (from, to) in [
+            ("\"digests\":[]", "\"digests\":[987654321]"),
+            ("\"individual_tokens\":[987654321]", "\"individual_tokens\":\"987654321\""),
+        ] {
             let broken = json.replacen(from, to, 1);
             assert_ne!(broken, json, "{from}");
             let error = ProverJob::from_json(broken.as_bytes()).expect_err("is malformed");

@@ -1,1 +1,19 @@
-//! stub
+//! A prover pod: takes proof jobs over HTTP, proves them in worker processes, and lets only verified proofs out.
+//!
+//! - [`scheduler`]: who runs when, a pure state machine; [`service`]: the shell around it.
+//! - [`worker`]: the process that traces and proves; [`pool`]: keeps it alive; [`protocol`]: what the two say to each other.
+//! - [`intake`], [`http`], [`tvmp`]: how jobs come in and proofs go out.
+//! - [`memory`]: how much memory a proof takes, and how much there is.
+
+pub mod cli;
+pub mod http;
+pub mod intake;
+pub mod memory;
+pub mod metrics;
+pub mod pool;
+pub mod protocol;
+pub mod scheduler;
+pub mod serve;
+pub mod service;
+pub mod tvmp;
+pub mod worker;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use status::problem_of;
 pub use answer::{Answer, ClientId, Ticket};
 use bytes::Bytes;
 use prover_api::{JobId, JobKind, JobStatus, Priority};
@@ -90,11 +91,12 @@ struct State {
     facts: HashMap<JobId, Facts>,
     /// Cached, verified.
     proofs: HashMap<JobId, Bytes>,
-    /// Returned, not yet verified.
+    /// Returned in this very moment; its verification takes it.
     unverified: HashMap<JobId, Bytes>,
     callers: HashMap<InterestId, oneshot::Sender<Answer>>,
     /// Interests without a connection, by the client that may cancel them.
     detached: HashMap<(JobId, ClientId), InterestId>,
+    detached_by: HashMap<InterestId, (JobId, ClientId)>,
     watchers: HashMap<JobId, watch::Sender<JobStatus>>,
     workers: HashMap<WorkerId, WorkerState>,
 }
@@ -130,6 +132,7 @@ impl Service {
                     unverified: HashMap::new(),
                     callers: HashMap::new(),
                     detached: HashMap::new(),
+                    detached_by: HashMap::new(),
                     watchers: HashMap::new(),
                     workers: HashMap::new(),
                 }),
@@ -200,7 +203,7 @@ impl Service {
     /// Withdraws a detached wish. `false` when there was none: it ended, or never was.
     pub fn cancel(&self, job: JobId, client: &ClientId) -> bool {
         self.with(|state, now, effects| {
-            let Some(interest) = state.detached.remove(&(job, client.clone())) else { return false };
+            let Some(&interest) = state.detached.get(&(job, client.clone())) else { return false };
             state.scheduler.cancel(now, job, interest, effects);
             true
         })
@@ -257,6 +260,7 @@ impl Service {
             }
             if let Some(client) = &client {
                 state.detached.insert((request.job, client.clone()), interest);
+                state.detached_by.insert(interest, (request.job, client.clone()));
             }
             let result = state.scheduler.submit(now, &wish, effects);
             if !matches!(result, Ok(Accepted::Attached | Accepted::Queued)) {
@@ -267,9 +271,7 @@ impl Service {
                     state.facts.remove(&request.job);
                 }
                 state.callers.remove(&interest);
-                if let Some(client) = client {
-                    state.detached.remove(&(request.job, client));
-                }
+                state.forget_detached(interest);
             }
             result.map(|accepted| (interest, accepted))
         })
@@ -350,6 +352,8 @@ impl Service {
                     state.unverified.insert(job, payload.into());
                     state.scheduler.proved(now, worker, job, effects);
                 });
+                // Still there if nobody waits for it any more.
+                self.lock().unverified.remove(&job);
             }
             FromWorker::Failed { job, failure } => {
                 info!(%job, %worker, ?failure, "job: failed on the worker");

@@ -1,1 +1,4 @@
-//! stub
+//! What the end-to-end tests, the demo and the bench share.
+
+pub mod fixtures;
+pub mod pods;

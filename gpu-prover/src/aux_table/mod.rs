@@ -43,7 +43,8 @@ pub fn extend(
 ) -> Matrix<XFieldElement> {
     let mut aux = Matrix::filled(main.rows(), NUM_AUX_COLUMNS, X_ZERO);
     extend_original_columns(main, challenges, &mut aux);
-    aux.column_mut(NUM_AUX_COLUMNS - 1).copy_from_slice(batch_values);
+    aux.column_mut(NUM_AUX_COLUMNS - 1)
+        .copy_from_slice(batch_values);
     DegreeLoweringTable::fill_derived_aux_columns(main.view(), aux.view_mut(), challenges);
     aux
 }
@@ -52,7 +53,11 @@ pub fn extend(
 ///
 /// # Panics
 /// If one of the tables has too few columns, or they differ in height.
-pub fn extend_original_columns(main: &Matrix<BFieldElement>, challenges: &Challenges, aux: &mut Matrix<XFieldElement>) {
+pub fn extend_original_columns(
+    main: &Matrix<BFieldElement>,
+    challenges: &Challenges,
+    aux: &mut Matrix<XFieldElement>,
+) {
     assert_eq!(main.rows(), aux.rows(), "both tables have the same height");
     let rows = Rows { main, challenges };
     let mut all = aux.split_columns_mut();
@@ -88,12 +93,12 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// Element of a named column.
-    fn at(&self, column: impl MasterMainColumn, row: usize) -> BFieldElement {
+    fn at(&self, column: impl MasterMainColumn + Copy, row: usize) -> BFieldElement {
         self.main.column(column.master_main_index())[row]
     }
 
     /// A whole named column.
-    fn column(&self, column: impl MasterMainColumn) -> &'a [BFieldElement] {
+    fn column(&self, column: impl MasterMainColumn + Copy) -> &'a [BFieldElement] {
         self.main.column(column.master_main_index())
     }
 
@@ -109,14 +114,20 @@ impl<'a> Rows<'a> {
         weighted: [(C, ChallengeId); N],
         row: usize,
     ) -> XFieldElement {
-        weighted.iter().fold(self.challenge(indeterminate), |sum, &(column, weight)| {
-            sum - self.challenge(weight) * self.at(column, row)
-        })
+        weighted
+            .iter()
+            .fold(self.challenge(indeterminate), |sum, &(column, weight)| {
+                sum - self.challenge(weight) * self.at(column, row)
+            })
     }
 
     /// Sum of stack weights times values, the first value with the first weight.
     fn compress_state<const N: usize>(&self, state: [BFieldElement; N]) -> XFieldElement {
         let weights = &self.challenges[ChallengeId::StackWeight0..ChallengeId::StackWeight10];
-        state.into_iter().zip(weights).map(|(value, &weight)| weight * value).sum()
+        state
+            .into_iter()
+            .zip(weights)
+            .map(|(value, &weight)| weight * value)
+            .sum()
     }
 }

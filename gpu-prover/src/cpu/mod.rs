@@ -7,9 +7,9 @@ use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 use triton_vm::table::{NUM_QUOTIENT_SEGMENTS, NUM_RANDOMIZED_QUOTIENT_SEGMENTS};
 
-use crate::field::X_ZERO;
 use crate::domain::{Domains, NUM_COSETS};
 use crate::error::ProtocolError;
+use crate::field::X_ZERO;
 use crate::fri::Round;
 use crate::lde::{self, Element};
 use crate::main_table::MainTable;
@@ -17,8 +17,8 @@ use crate::matrix::Matrix;
 use crate::merkle::Tree;
 use crate::randomness::RandomStreams;
 use crate::stages::{
-    CombinationValues, CombinationWeights, FriOpening, FriQuery, OutOfDomainPoints, OutOfDomainRows, RowOpenings, RowQuery,
-    Stages,
+    CombinationValues, CombinationWeights, FriOpening, FriQuery, OutOfDomainPoints,
+    OutOfDomainRows, RowOpenings, RowQuery, Stages,
 };
 use crate::{aux_table, deep, fri, open, out_of_domain, quotient, row_hash};
 
@@ -61,7 +61,12 @@ impl<T: Element + twenty_first::tip5::ColumnElement> Committed<T> {
         let cosets: [_; NUM_COSETS] =
             std::array::from_fn(|coset| lde::extend_coset(domains, coset, &coefficients, &slices));
         let tree = Tree::new(&row_hash::hash_rows_of_cosets(&cosets));
-        Self { coefficients, randomizers, cosets, tree }
+        Self {
+            coefficients,
+            randomizers,
+            cosets,
+            tree,
+        }
     }
 }
 
@@ -72,7 +77,8 @@ impl<T> Committed<T> {
 }
 
 /// A stage was called before the one it builds on.
-const OUT_OF_ORDER: ProtocolError = ProtocolError::Internal("a stage was called before the stage it needs");
+const OUT_OF_ORDER: ProtocolError =
+    ProtocolError::Internal("a stage was called before the stage it needs");
 
 impl CpuStages {
     /// A machine without any proof in it.
@@ -84,8 +90,13 @@ impl CpuStages {
         self.domains.ok_or(OUT_OF_ORDER)
     }
 
-    fn tables(&self) -> Result<(&Committed<BFieldElement>, &Committed<XFieldElement>), ProtocolError> {
-        self.main.as_ref().zip(self.aux.as_ref()).ok_or(OUT_OF_ORDER)
+    fn tables(
+        &self,
+    ) -> Result<(&Committed<BFieldElement>, &Committed<XFieldElement>), ProtocolError> {
+        self.main
+            .as_ref()
+            .zip(self.aux.as_ref())
+            .ok_or(OUT_OF_ORDER)
     }
 
     fn quotient(&self) -> Result<&Quotient, ProtocolError> {
@@ -104,13 +115,24 @@ impl Stages for CpuStages {
     type Error = ProtocolError;
 
     fn begin(&mut self, domains: &Domains) -> Result<(), ProtocolError> {
-        *self = Self { domains: Some(*domains), ..Self::default() };
+        *self = Self {
+            domains: Some(*domains),
+            ..Self::default()
+        };
         Ok(())
     }
 
-    fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, ProtocolError> {
+    fn commit_main(
+        &mut self,
+        main: &MainTable,
+        randomness: &RandomStreams,
+    ) -> Result<Digest, ProtocolError> {
         let trace = main.with_derived_columns();
-        let randomizers = randomness.main_randomizers().iter_columns().map(<[_]>::to_vec).collect();
+        let randomizers = randomness
+            .main_randomizers()
+            .iter_columns()
+            .map(<[_]>::to_vec)
+            .collect();
         let committed = Committed::new(&self.domains()?, &trace, randomizers);
         let root = committed.tree.root();
         self.main_trace = Some(trace);
@@ -118,13 +140,21 @@ impl Stages for CpuStages {
         Ok(root)
     }
 
-    fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, ProtocolError> {
+    fn commit_aux(
+        &mut self,
+        challenges: &Challenges,
+        randomness: &RandomStreams,
+    ) -> Result<Digest, ProtocolError> {
         let domains = self.domains()?;
         let n = domains.trace_length();
         let main_trace = self.main_trace.take().ok_or(OUT_OF_ORDER)?;
         let trace = aux_table::extend(&main_trace, challenges, &randomness.batch_values(n));
         drop(main_trace);
-        let mut randomizers: Vec<_> = randomness.aux_randomizers().iter_columns().map(<[_]>::to_vec).collect();
+        let mut randomizers: Vec<_> = randomness
+            .aux_randomizers()
+            .iter_columns()
+            .map(<[_]>::to_vec)
+            .collect();
         randomizers.push(randomness.batch_randomizer(n));
         let committed = Committed::new(&domains, &trace, randomizers);
         let root = committed.tree.root();
@@ -142,26 +172,53 @@ impl Stages for CpuStages {
         let (main, aux) = self.tables()?;
         let challenges = self.challenges.as_ref().ok_or(OUT_OF_ORDER)?;
         let cosets: [_; NUM_COSETS] = std::array::from_fn(|coset| {
-            quotient::codeword_on_coset(&domains, coset, &main.cosets[coset], &aux.cosets[coset], challenges, weights)
+            quotient::codeword_on_coset(
+                &domains,
+                coset,
+                &main.cosets[coset],
+                &aux.cosets[coset],
+                challenges,
+                weights,
+            )
         });
         let coefficients = lde::interpolate_on_fri_domain(lde::interleave_cosets(&cosets));
-        let segments = quotient::randomize(quotient::segments(&coefficients), randomness.quotient_randomizer());
+        let segments = quotient::randomize(
+            quotient::segments(&coefficients),
+            randomness.quotient_randomizer(),
+        );
         let values = quotient::evaluate_segments(&domains, &segments);
         let tree = Tree::new(&row_hash::hash_rows(&values));
         let root = tree.root();
-        self.quotient = Some(Quotient { segments, values, tree });
+        self.quotient = Some(Quotient {
+            segments,
+            values,
+            tree,
+        });
         Ok(root)
     }
 
-    fn out_of_domain(&mut self, points: &OutOfDomainPoints) -> Result<OutOfDomainRows, ProtocolError> {
+    fn out_of_domain(
+        &mut self,
+        points: &OutOfDomainPoints,
+    ) -> Result<OutOfDomainRows, ProtocolError> {
         let domains = self.domains()?;
         let (main, aux) = self.tables()?;
         let quotient = self.quotient()?;
         let main_row = |point| {
-            open::boxed(out_of_domain::evaluate_columns(&domains, &main.coefficients, &main.randomizers(), point))
+            open::boxed(out_of_domain::evaluate_columns(
+                &domains,
+                &main.coefficients,
+                &main.randomizers(),
+                point,
+            ))
         };
         let aux_row = |point| {
-            open::boxed(out_of_domain::evaluate_columns(&domains, &aux.coefficients, &aux.randomizers(), point))
+            open::boxed(out_of_domain::evaluate_columns(
+                &domains,
+                &aux.coefficients,
+                &aux.randomizers(),
+                point,
+            ))
         };
         let segments = |first: usize, point| {
             std::array::from_fn(|i| out_of_domain::evaluate(&quotient.segments[first + i], point))
@@ -186,12 +243,29 @@ impl Stages for CpuStages {
         let domains = self.domains()?;
         let (main, aux) = self.tables()?;
         let mut table = vec![X_ZERO; 2 * domains.trace_length()];
-        deep::add_weighted_columns(&mut table, &main.coefficients, &main.randomizers(), &weights.main);
-        deep::add_weighted_columns(&mut table, &aux.coefficients, &aux.randomizers(), &weights.aux);
-        let [segments, shifted] = deep::combine_segments(&self.quotient()?.segments, &weights.segments);
-        let [table, segments, shifted] =
-            [table, segments, shifted].map(|coefficients| lde::evaluate_on_fri_domain(&domains, &coefficients));
-        let codeword = deep::codeword(&domains, [&table, &segments, &shifted], points, values, &weights.deep);
+        deep::add_weighted_columns(
+            &mut table,
+            &main.coefficients,
+            &main.randomizers(),
+            &weights.main,
+        );
+        deep::add_weighted_columns(
+            &mut table,
+            &aux.coefficients,
+            &aux.randomizers(),
+            &weights.aux,
+        );
+        let [segments, shifted] =
+            deep::combine_segments(&self.quotient()?.segments, &weights.segments);
+        let [table, segments, shifted] = [table, segments, shifted]
+            .map(|coefficients| lde::evaluate_on_fri_domain(&domains, &coefficients));
+        let codeword = deep::codeword(
+            &domains,
+            [&table, &segments, &shifted],
+            points,
+            values,
+            &weights.deep,
+        );
         Ok(self.push_fri_round(codeword))
     }
 
@@ -202,14 +276,21 @@ impl Stages for CpuStages {
     }
 
     fn fri_last_codeword(&mut self) -> Result<Vec<XFieldElement>, ProtocolError> {
-        self.fri.last().map(|round| round.codeword.clone()).ok_or(OUT_OF_ORDER)
+        self.fri
+            .last()
+            .map(|round| round.codeword.clone())
+            .ok_or(OUT_OF_ORDER)
     }
 
     fn open_fri(&mut self, queries: &[FriQuery]) -> Result<Vec<FriOpening>, ProtocolError> {
         let open = |query: &FriQuery| {
             let round = self.fri.get(query.round).ok_or(OUT_OF_ORDER)?;
             Ok(FriOpening {
-                values: query.indices.iter().map(|&index| round.codeword[index]).collect(),
+                values: query
+                    .indices
+                    .iter()
+                    .map(|&index| round.codeword[index])
+                    .collect(),
                 nodes: round.tree.gather(&query.nodes),
             })
         };
@@ -221,8 +302,12 @@ impl Stages for CpuStages {
         let quotient = self.quotient()?;
         let rows = || query.rows.iter().copied();
         Ok(RowOpenings {
-            main: rows().map(|row| open::row_of_cosets(&main.cosets, row)).collect::<Result<_, _>>()?,
-            aux: rows().map(|row| open::row_of_cosets(&aux.cosets, row)).collect::<Result<_, _>>()?,
+            main: rows()
+                .map(|row| open::row_of_cosets(&main.cosets, row))
+                .collect::<Result<_, _>>()?,
+            aux: rows()
+                .map(|row| open::row_of_cosets(&aux.cosets, row))
+                .collect::<Result<_, _>>()?,
             quotient: rows()
                 .map(|row| open::fixed_width(&quotient.values.row(row)))
                 .collect::<Result<_, _>>()?,

@@ -47,7 +47,9 @@ pub(crate) struct AirKernels {
 
 impl AirKernels {
     pub(crate) fn load(device: &Device) -> Result<Self, GpuError> {
-        let load = |kind: Kind| kind.names().iter().map(|name| device.function(name, name)).collect();
+        let load = |kind: Kind| -> Result<Vec<CudaFunction>, GpuError> {
+            kind.names().iter().map(|name| device.function(name, name)).collect()
+        };
         let [initial, consistency, transition, terminal] = Kind::ALL.map(load);
         Ok(Self { kinds: [initial?, consistency?, transition?, terminal?] })
     }
@@ -96,11 +98,6 @@ impl AirKernels {
             &mut args![main.address(), aux.address(), main.stride(), sums.address(), u32::from(first)],
         )
     }
-}
-
-/// Number of weights of this build's constraints.
-pub(crate) fn num_weights() -> usize {
-    registry::TABLE_LENGTHS.1
 }
 
 /// Puts challenges and weights into the constant memory of all generated modules that read them.

@@ -1,6 +1,7 @@
 //! The device memory of one proof.
 
 use ndarray::Array2;
+use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, XFieldElement};
 
 use super::arena::{Arena, Region, padded};
@@ -97,6 +98,8 @@ pub(crate) struct Job {
     pub combination: Columns,
     pub combination_tail: Columns,
     pub combination_values: Columns,
+    /// Tails of P and R.
+    pub combined_segment_tail: Columns,
     pub combination_weights: Region<u64>,
     /// Powers of two points.
     pub powers: Columns,
@@ -111,6 +114,7 @@ pub(crate) struct Job {
     pub original_main: Option<Matrix<BFieldElement>>,
     pub main_randomizers: Option<Matrix<BFieldElement>>,
     pub aux_randomizers: Option<Matrix<XFieldElement>>,
+    pub challenges: Option<Challenges>,
     pub newest_round: usize,
 }
 
@@ -139,6 +143,7 @@ pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
     let fixed = words(105 * NUM_MAIN_COLUMNS)
         + words(105 * BATCH_COLUMN)
         + words(SEGMENT_COLUMNS * SEGMENT_TAIL)
+        + words(6 * SEGMENT_TAIL)
         + words(3 * 530)
         + words(7 * (NUM_MAIN_COLUMNS + NUM_AUX_COLUMNS))
         + words(SCRATCH);
@@ -200,6 +205,7 @@ impl Job {
         let combination = columns(9, n)?;
         let combination_tail = columns(3, n)?;
         let combination_values = columns(9, n)?;
+        let combined_segment_tail = columns(6, SEGMENT_TAIL)?;
         let powers = columns(6, n)?;
 
         let segment_random = arena.words(3 * 530)?;
@@ -239,6 +245,7 @@ impl Job {
             combination,
             combination_tail,
             combination_values,
+            combined_segment_tail,
             combination_weights,
             powers,
             main_tree,
@@ -249,6 +256,7 @@ impl Job {
             original_main: None,
             main_randomizers: None,
             aux_randomizers: None,
+            challenges: None,
             newest_round: 0,
         })
     }

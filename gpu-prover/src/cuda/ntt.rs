@@ -1,11 +1,10 @@
 //! Transforms on the device: tables, tile shapes, launches. `kernels/ntt.cuh` explains the two passes.
 
 use triton_vm::prelude::BFieldElement;
-use twenty_first::prelude::Inverse;
 
 use super::arena::{Arena, Region, padded};
 use super::columns::Columns;
-use super::launch::{Kernels, Launcher, Tail};
+use super::launch::{Kernels, Launcher, Tail, args};
 use crate::domain::{Domains, NUM_COSETS, root_of_unity};
 use crate::error::GpuError;
 
@@ -34,9 +33,8 @@ impl PowerTable {
         length: usize,
     ) -> Result<Self, GpuError> {
         let table = |base: BFieldElement, length| {
-            let mut power = BFieldElement::new(1);
-            let next = || std::mem::replace(&mut power, power * base).raw_u64();
-            std::iter::repeat_with(next).take(length).collect::<Vec<_>>()
+            let power = std::iter::successors(Some(BFieldElement::new(1)), |&power| Some(power * base));
+            power.take(length).map(|p| p.raw_u64()).collect::<Vec<_>>()
         };
         Ok(Self {
             low: launcher.upload_new(arena, &table(base, POWER_LOW))?,
@@ -95,8 +93,8 @@ impl Ntt {
             let (offset, scale) =
                 if inverse { (offset.inverse(), length.inverse()) } else { (offset, BFieldElement::new(1)) };
             let contiguous = twiddles(log_block, offset.mod_pow(1 << log_rows), inverse);
-            let mut power = scale;
-            let natural: Vec<_> = (0..1 << log_rows).map(|_| std::mem::replace(&mut power, power * offset)).collect();
+            let natural: Vec<_> =
+                std::iter::successors(Some(scale), |&power| Some(power * offset)).take(1 << log_rows).collect();
             let powers: Vec<_> =
                 (0..natural.len()).map(|r| natural[reverse(r, log_rows)].raw_u64()).collect();
             Ok(CosetTables {

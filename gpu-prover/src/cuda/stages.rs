@@ -2,7 +2,6 @@
 
 use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
-use twenty_first::prelude::Inverse;
 
 use super::air::{self, Kind};
 use super::arena::{Arena, Region};
@@ -76,7 +75,12 @@ impl CudaStages {
         })
     }
 
-    fn parts(&mut self) -> Result<Parts<'_>, GpuError> {
+    /// The plan that [`Self::set_plan`] prescribed.
+    pub fn plan_override(&self) -> Option<Plan> {
+        self.forced_plan
+    }
+
+    pub(super) fn parts(&mut self) -> Result<Parts<'_>, GpuError> {
         let launcher = Launcher::new(&self.device)?;
         let job = self.job.as_mut().ok_or(ProtocolError::Internal("a stage before `begin`"))?;
         Ok(Parts { launcher, kernels: &self.kernels, job })
@@ -84,15 +88,15 @@ impl CudaStages {
 }
 
 /// What every stage works with.
-struct Parts<'a> {
-    launcher: Launcher<'a>,
-    kernels: &'a Kernels,
-    job: &'a mut Job,
+pub(super) struct Parts<'a> {
+    pub launcher: Launcher<'a>,
+    pub kernels: &'a Kernels,
+    pub job: &'a mut Job,
 }
 
 impl Parts<'_> {
     /// Hashes the rows of a coset's columns into the leaves of a tree.
-    fn hash_rows(&self, columns: Columns, tree: Tree, coset: usize) -> Result<(), GpuError> {
+    pub(super) fn hash_rows(&self, columns: Columns, tree: Tree, coset: usize) -> Result<(), GpuError> {
         assert_eq!(tree.leaves, NUM_COSETS * columns.rows(), "a tree over eight cosets");
         let tiles = columns.rows().div_ceil(128) as u32;
         let leaves = tree.nodes.slice(5 * tree.leaves, 5 * tree.leaves);
@@ -115,7 +119,7 @@ impl Parts<'_> {
     }
 
     /// Builds a tree on its leaves and returns the root.
-    fn build_tree(&self, tree: Tree) -> Result<Digest, GpuError> {
+    pub(super) fn build_tree(&self, tree: Tree) -> Result<Digest, GpuError> {
         let mut parents = tree.leaves as u64 / 2;
         while parents > TOP_OF_TREE {
             let tiles = parents.div_ceil(128) as u32;
@@ -181,7 +185,7 @@ impl Parts<'_> {
     }
 
     /// out = a + factor * b
-    fn add_scaled(&self, a: Columns, factor: BFieldElement, b: Columns, out: Columns) -> Result<(), GpuError> {
+    pub(super) fn add_scaled(&self, a: Columns, factor: BFieldElement, b: Columns, out: Columns) -> Result<(), GpuError> {
         assert_eq!((a.rows(), a.columns()), (b.rows(), b.columns()), "matrices of different shapes");
         assert_eq!((a.rows(), a.columns()), (out.rows(), out.columns()), "matrices of different shapes");
         self.launcher.launch(
@@ -234,7 +238,7 @@ impl Parts<'_> {
     }
 
     /// Sum over columns times weights: base columns first, then extension columns.
-    fn combine(
+    pub(super) fn combine(
         &self,
         base: Option<Columns>,
         extension: Columns,
@@ -270,21 +274,34 @@ impl Parts<'_> {
         )
     }
 
+    /// The columns of degree lowering, from the 149 original ones in `main_values`.
+    pub(super) fn derive_main_columns(&self) -> Result<(), GpuError> {
+        let values = self.job.main_values;
+        let derived = values.part(NUM_ORIGINAL_MAIN_COLUMNS, NUM_MAIN_COLUMNS - NUM_ORIGINAL_MAIN_COLUMNS);
+        // The last row of columns that depend on the next row stays 0.
+        self.launcher.clear(derived.region())?;
+        self.fill("fill_main_single", &self.kernels.fill_main_single, values, values, values.rows())?;
+        self.fill("fill_main_dual", &self.kernels.fill_main_dual, values, values, values.rows() - 1)
+    }
+
+    /// The auxiliary columns of degree lowering, from all others and the main table.
+    pub(super) fn derive_aux_columns(&self, challenges: &Challenges) -> Result<(), GpuError> {
+        let (main, aux) = (self.job.main_values, self.job.aux);
+        let derived = aux.part(3 * NUM_ORIGINAL_AUX_COLUMNS, BATCH_COLUMN - 3 * NUM_ORIGINAL_AUX_COLUMNS);
+        self.launcher.clear(derived.region())?;
+        air::upload_constants(self.launcher.device(), challenges, None)?;
+        self.fill("fill_aux_dual", &self.kernels.fill_aux_dual, main, aux, main.rows() - 1)
+    }
+
     fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, GpuError> {
         let job = &self.job;
-        let n = job.domains.trace_length();
         if main.domains() != &job.domains {
             return Err(ProtocolError::Internal("a table of another height than `begin` was told").into());
         }
         let original = job.main_values.part(0, NUM_ORIGINAL_MAIN_COLUMNS);
         self.launcher.upload(original.region(), words(main.columns().as_slice()))?;
-        let derived = job.main_values.part(NUM_ORIGINAL_MAIN_COLUMNS, NUM_MAIN_COLUMNS - NUM_ORIGINAL_MAIN_COLUMNS);
-        // The last row of columns that depend on the next row stays 0.
-        self.launcher.clear(derived.region())?;
-        let (values, no_aux) = (job.main_values, job.main_values);
-        self.fill("fill_main_single", &self.kernels.fill_main_single, values, no_aux, n)?;
-        self.fill("fill_main_dual", &self.kernels.fill_main_dual, values, no_aux, n - 1)?;
-        job.ntt.interpolate_trace(&self.launcher, self.kernels, values, job.main)?;
+        self.derive_main_columns()?;
+        job.ntt.interpolate_trace(&self.launcher, self.kernels, job.main_values, job.main)?;
 
         let randomizers = randomness.main_randomizers();
         self.launcher.upload(job.main_tail.region(), words(randomizers.as_slice()))?;
@@ -316,10 +333,7 @@ impl Parts<'_> {
         stage(extended.as_slice(), job.aux.part(0, 3 * NUM_ORIGINAL_AUX_COLUMNS), false)?;
         stage(&randomness.batch_values(n), job.aux.part(BATCH_COLUMN, 3), false)?;
         stage(&randomness.batch_randomizer(n), job.aux.part(AUX_BASE_COLUMNS, 3), true)?;
-        let derived = job.aux.part(3 * NUM_ORIGINAL_AUX_COLUMNS, BATCH_COLUMN - 3 * NUM_ORIGINAL_AUX_COLUMNS);
-        self.launcher.clear(derived.region())?;
-        air::upload_constants(self.launcher.device(), challenges, None)?;
-        self.fill("fill_aux_dual", &self.kernels.fill_aux_dual, job.main_values, job.aux, n - 1)?;
+        self.derive_aux_columns(challenges)?;
         let table = job.aux.part(0, AUX_BASE_COLUMNS);
         job.ntt.interpolate_trace(&self.launcher, self.kernels, table, table)?;
 
@@ -654,7 +668,7 @@ impl Stages for CudaStages {
 }
 
 /// Short coefficients that a coset's evaluation adds, times `factor`.
-fn tail(values: Columns, factor: BFieldElement) -> Tail {
+pub(super) fn tail(values: Columns, factor: BFieldElement) -> Tail {
     Tail {
         values: values.address(),
         stride: values.stride(),

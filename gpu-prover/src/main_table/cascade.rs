@@ -9,14 +9,22 @@ use super::ONE;
 
 /// Fill, in the order in which limbs were first looked up, and pad.
 pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutionTrace) {
-    for (row, (&limb, &multiplicity)) in aet.cascade_table_lookup_multiplicities.iter().enumerate() {
+    for (row, (&limb, &multiplicity)) in aet.cascade_table_lookup_multiplicities.iter().enumerate()
+    {
         let [low, high] = limb.to_le_bytes();
         let mut set = |column: Column, value| columns[column.main_index()][row] = value;
         set(Column::LookInLo, low.into());
         set(Column::LookInHi, high.into());
-        set(Column::LookOutLo, tip5::LOOKUP_TABLE[usize::from(low)].into());
-        set(Column::LookOutHi, tip5::LOOKUP_TABLE[usize::from(high)].into());
+        set(
+            Column::LookOutLo,
+            tip5::LOOKUP_TABLE[usize::from(low)].into(),
+        );
+        set(
+            Column::LookOutHi,
+            tip5::LOOKUP_TABLE[usize::from(high)].into(),
+        );
         set(Column::LookupMultiplicity, multiplicity.into());
     }
-    columns[Column::IsPadding.main_index()][aet.cascade_table_lookup_multiplicities.len()..].fill(ONE);
+    columns[Column::IsPadding.main_index()][aet.cascade_table_lookup_multiplicities.len()..]
+        .fill(ONE);
 }

@@ -6,7 +6,7 @@ use triton_air::table_column::HashMainColumn as Column;
 use triton_air::table_column::MasterMainColumn;
 use triton_vm::aet::AlgebraicExecutionTrace;
 use triton_vm::isa::instruction::Instruction;
-use triton_vm::prelude::{BFieldElement};
+use triton_vm::prelude::BFieldElement;
 use twenty_first::prelude::Inverse;
 
 use super::{ZERO, transpose_into};
@@ -20,7 +20,7 @@ pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutio
     ];
     let mut row = 0;
     for (mode, trace) in parts {
-        transpose_into(columns, row, trace.view());
+        transpose_into(columns, row, &trace.view());
         columns[Column::Mode.main_index()][row..row + trace.nrows()].fill(mode.into());
         row += trace.nrows();
     }
@@ -33,13 +33,24 @@ pub(super) fn pad(columns: &mut [&mut [BFieldElement]], height: usize) {
     template[Column::Mode.main_index()] = HashTableMode::Pad.into();
     template[Column::CI.main_index()] = Instruction::Hash.opcode_b();
     let inverse = inverse_of_high_limbs(ZERO);
-    for column in [Column::State0Inv, Column::State1Inv, Column::State2Inv, Column::State3Inv] {
+    for column in [
+        Column::State0Inv,
+        Column::State1Inv,
+        Column::State2Inv,
+        Column::State3Inv,
+    ] {
         template[column.main_index()] = inverse;
     }
-    for (index, constant) in HashTable::tip5_round_constants_by_round_number(0).into_iter().enumerate() {
+    for (index, constant) in HashTable::tip5_round_constants_by_round_number(0)
+        .into_iter()
+        .enumerate()
+    {
         template[HashTable::round_constant_column_by_index(index).main_index()] = constant;
     }
-    columns.par_iter_mut().zip(template).for_each(|(column, value)| column[height..].fill(value));
+    columns
+        .par_iter_mut()
+        .zip(template)
+        .for_each(|(column, value)| column[height..].fill(value));
 }
 
 /// Inverse-or-zero of `2^32 - 1 - h`, where `h` is the upper half of the element's representation in Montgomery form.

@@ -13,9 +13,13 @@ use super::element;
 ///
 /// Padding continues the processor's last row, so it sits right behind that row's place in the sorted order and pushes
 /// the rows of deeper stacks to the end.
-pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutionTrace) -> Vec<u32> {
+pub(super) fn fill(
+    columns: &mut [&mut [BFieldElement]],
+    aet: &AlgebraicExecutionTrace,
+) -> Vec<u32> {
     let trace = aet.processor_trace.view();
-    let pointer = |clock: usize| trace[[clock, ProcessorMainColumn::JSP.main_index()]].value() as usize;
+    let pointer =
+        |clock: usize| trace[[clock, ProcessorMainColumn::JSP.main_index()]].value() as usize;
     let order = stable_order(aet.processor_trace.nrows(), pointer);
     let mut source = [0; air::JUMP_STACK_TABLE_END - air::JUMP_STACK_TABLE_START];
     for (to, from) in [
@@ -27,7 +31,9 @@ pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutio
     ] {
         source[to.main_index()] = from.main_index();
     }
-    fill_in_order(columns, &order, |clock, column| trace[[clock as usize, source[column]]]);
+    fill_in_order(columns, &order, |clock, column| {
+        trace[[clock as usize, source[column]]]
+    });
     order
         .par_windows(2)
         .filter(|pair| pointer(pair[0] as usize) == pointer(pair[1] as usize))
@@ -66,19 +72,33 @@ pub(super) fn fill_in_order(
 ) {
     let height = order.len();
     let last_clock = height as u32 - 1;
-    let last_row = order.iter().position(|&clock| clock == last_clock).expect("the order is a permutation of clocks");
+    let last_row = order
+        .iter()
+        .position(|&clock| clock == last_clock)
+        .expect("the order is a permutation of clocks");
     let (before, after) = order.split_at(last_row + 1);
-    columns.par_iter_mut().enumerate().for_each(|(index, column)| {
-        let (top, rest) = column.split_at_mut(before.len());
-        let (padding, bottom) = rest.split_at_mut(rest.len() - after.len());
-        top.iter_mut().zip(before).for_each(|(to, &clock)| *to = value(clock, index));
-        bottom.iter_mut().zip(after).for_each(|(to, &clock)| *to = value(clock, index));
-        if index == Column::CLK.main_index() {
-            padding.iter_mut().enumerate().for_each(|(i, clock)| *clock = element(height + i));
-        } else {
-            padding.fill(value(last_clock, index));
-        }
-    });
+    columns
+        .par_iter_mut()
+        .enumerate()
+        .for_each(|(index, column)| {
+            let (top, rest) = column.split_at_mut(before.len());
+            let (padding, bottom) = rest.split_at_mut(rest.len() - after.len());
+            top.iter_mut()
+                .zip(before)
+                .for_each(|(to, &clock)| *to = value(clock, index));
+            bottom
+                .iter_mut()
+                .zip(after)
+                .for_each(|(to, &clock)| *to = value(clock, index));
+            if index == Column::CLK.main_index() {
+                padding
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, clock)| *clock = element(height + i));
+            } else {
+                padding.fill(value(last_clock, index));
+            }
+        });
 }
 
 #[cfg(test)]
@@ -88,6 +108,9 @@ mod tests {
     #[test]
     fn the_order_is_by_pointer_then_by_clock() {
         let pointers = [0, 1, 1, 2, 1, 0, 1];
-        assert_eq!(stable_order(pointers.len(), |clock| pointers[clock]), [0, 5, 1, 2, 4, 6, 3]);
+        assert_eq!(
+            stable_order(pointers.len(), |clock| pointers[clock]),
+            [0, 5, 1, 2, 4, 6, 3]
+        );
     }
 }

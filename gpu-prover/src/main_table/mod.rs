@@ -27,7 +27,6 @@ use crate::field::{ONE, ZERO};
 use crate::matrix::Matrix;
 use crate::stages::{NUM_MAIN_COLUMNS, NUM_ORIGINAL_MAIN_COLUMNS};
 
-
 /// The original columns of a padded main table, ready to be committed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MainTable {
@@ -49,7 +48,8 @@ impl MainTable {
 
     /// A table from columns that are filled and padded already, `None` if their shape does not fit the domains.
     pub fn from_columns(domains: Domains, columns: Matrix<BFieldElement>) -> Option<Self> {
-        let fits = columns.rows() == domains.trace_length() && columns.columns() == NUM_ORIGINAL_MAIN_COLUMNS;
+        let fits = columns.rows() == domains.trace_length()
+            && columns.columns() == NUM_ORIGINAL_MAIN_COLUMNS;
         fits.then_some(Self { domains, columns })
     }
 
@@ -66,7 +66,9 @@ impl MainTable {
     /// All 379 columns: the original ones and those of degree lowering.
     pub fn with_derived_columns(&self) -> Matrix<BFieldElement> {
         let mut all = Matrix::filled(self.columns.rows(), NUM_MAIN_COLUMNS, ZERO);
-        let (original, _) = all.as_mut_slice().split_at_mut(self.columns.as_slice().len());
+        let (original, _) = all
+            .as_mut_slice()
+            .split_at_mut(self.columns.as_slice().len());
         original
             .par_chunks_mut(1 << 16)
             .zip(self.columns.as_slice().par_chunks(1 << 16))
@@ -115,35 +117,54 @@ fn fill(columns: &mut Matrix<BFieldElement>, aet: &AlgebraicExecutionTrace) {
             lookup::fill(&mut lookup, aet);
         });
     });
-    let jumps = op_stack_jumps.into_iter().chain(ram_jumps).chain(jump_stack_jumps);
+    let jumps = op_stack_jumps
+        .into_iter()
+        .chain(ram_jumps)
+        .chain(jump_stack_jumps);
     processor::count_clock_jumps(&mut processor, aet.processor_trace.nrows(), jumps);
 }
 
 /// Copy a row-major trace into the top of column-major columns, in blocks of rows that stay in the cache.
-fn transpose_into(columns: &mut [&mut [BFieldElement]], first_row: usize, trace: ArrayView2<'_, BFieldElement>) {
+fn transpose_into(
+    columns: &mut [&mut [BFieldElement]],
+    first_row: usize,
+    trace: &ArrayView2<'_, BFieldElement>,
+) {
     const ROWS_PER_BLOCK: usize = 64;
     let height = trace.nrows();
     let width = trace.ncols();
     let Some(rows) = trace.as_slice() else {
         for (column, source) in columns.iter_mut().zip(trace.columns()) {
-            column[first_row..first_row + height].iter_mut().zip(source).for_each(|(to, &from)| *to = from);
+            column[first_row..first_row + height]
+                .iter_mut()
+                .zip(source)
+                .for_each(|(to, &from)| *to = from);
         }
         return;
     };
     let parts = rayon::current_num_threads() * 4;
-    let rows_per_part = height.div_ceil(parts).next_multiple_of(ROWS_PER_BLOCK).max(ROWS_PER_BLOCK);
-    let targets = columns.iter_mut().map(|column| &mut column[first_row..first_row + height]);
-    split_rows(targets.collect(), rows_per_part).into_par_iter().zip(rows.par_chunks(rows_per_part * width)).for_each(
-        |(mut targets, rows)| {
+    let rows_per_part = height
+        .div_ceil(parts)
+        .next_multiple_of(ROWS_PER_BLOCK)
+        .max(ROWS_PER_BLOCK);
+    let targets = columns
+        .iter_mut()
+        .map(|column| &mut column[first_row..first_row + height]);
+    split_rows(targets.collect(), rows_per_part)
+        .into_par_iter()
+        .zip(rows.par_chunks(rows_per_part * width))
+        .for_each(|(mut targets, rows)| {
             for (block_index, block) in rows.chunks(ROWS_PER_BLOCK * width).enumerate() {
                 let start = block_index * ROWS_PER_BLOCK;
                 for (index, target) in targets.iter_mut().enumerate() {
                     let target = &mut target[start..start + block.len() / width];
-                    target.iter_mut().zip(block.chunks_exact(width)).for_each(|(to, row)| *to = row[index]);
+                    target
+                        .iter_mut()
+                        .zip(block.chunks_exact(width))
+                        .for_each(|(to, row)| *to = row[index]);
                 }
             }
-        },
-    );
+        });
 }
 
 /// Split columns into parts of `rows` rows (the last may be shorter): part, then column.
@@ -165,21 +186,45 @@ fn element(index: usize) -> BFieldElement {
 
 /// The rows of a trace in the order of (key, clock): key, clock and row number. Rows with equal key and clock keep their
 /// order.
-fn sorted_rows(trace: ArrayView2<'_, BFieldElement>, key: usize, clock: usize) -> Vec<(u64, u32, u32)> {
-    let entry = |row: usize| (trace[[row, key]].value(), trace[[row, clock]].value() as u32, row as u32);
+fn sorted_rows(
+    trace: &ArrayView2<'_, BFieldElement>,
+    key: usize,
+    clock: usize,
+) -> Vec<(u64, u32, u32)> {
+    let entry = |row: usize| {
+        (
+            trace[[row, key]].value(),
+            trace[[row, clock]].value() as u32,
+            row as u32,
+        )
+    };
     let mut order: Vec<_> = (0..trace.nrows()).into_par_iter().map(entry).collect();
     order.par_sort_unstable();
     order
 }
 
 /// Copy the rows of a trace into the top of the columns, in the given order.
-fn gather_rows(columns: &mut [&mut [BFieldElement]], trace: ArrayView2<'_, BFieldElement>, order: &[(u64, u32, u32)]) {
-    columns.par_iter_mut().enumerate().for_each(|(index, column)| {
-        column.par_iter_mut().zip(order).for_each(|(to, &(_, _, row))| *to = trace[[row as usize, index]]);
-    });
+fn gather_rows(
+    columns: &mut [&mut [BFieldElement]],
+    trace: &ArrayView2<'_, BFieldElement>,
+    order: &[(u64, u32, u32)],
+) {
+    columns
+        .par_iter_mut()
+        .enumerate()
+        .for_each(|(index, column)| {
+            column
+                .par_iter_mut()
+                .zip(order)
+                .for_each(|(to, &(_, _, row))| *to = trace[[row as usize, index]]);
+        });
 }
 
 /// The differences in clock between neighbouring rows with the same key, for a table sorted by (key, clock).
 fn clock_jumps(sorted: &[(u64, u32, u32)]) -> Vec<u32> {
-    sorted.par_windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1 - pair[0].1).collect()
+    sorted
+        .par_windows(2)
+        .filter(|pair| pair[0].0 == pair[1].0)
+        .map(|pair| pair[1].1 - pair[0].1)
+        .collect()
 }

@@ -11,7 +11,7 @@ use super::{ONE, ZERO, element, transpose_into};
 /// separately, when the three tables sorted by something else than the clock are known.
 pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutionTrace) {
     let height = aet.processor_trace.nrows();
-    transpose_into(columns, 0, aet.processor_trace.view());
+    transpose_into(columns, 0, &aet.processor_trace.view());
     pad(columns, height);
 }
 
@@ -20,7 +20,10 @@ pub(super) fn pad(columns: &mut [&mut [BFieldElement]], height: usize) {
     for (index, column) in columns.iter_mut().enumerate() {
         let (filled, padding) = column.split_at_mut(height);
         if index == Column::CLK.main_index() {
-            padding.iter_mut().enumerate().for_each(|(i, clock)| *clock = element(height + i));
+            padding
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, clock)| *clock = element(height + i));
         } else if index == Column::IsPadding.main_index() {
             padding.fill(ONE);
         } else if index == Column::ClockJumpDifferenceLookupMultiplicity.main_index() {
@@ -43,7 +46,10 @@ pub(super) fn count_clock_jumps(
         counts[jump as usize] += 1;
     }
     let column = &mut *columns[Column::ClockJumpDifferenceLookupMultiplicity.main_index()];
-    column.iter_mut().zip(counts).for_each(|(multiplicity, count)| *multiplicity = count.into());
+    column
+        .iter_mut()
+        .zip(counts)
+        .for_each(|(multiplicity, count)| *multiplicity = count.into());
     // The jump stack table does not mark its padding rows: each is another jump by one cycle.
     column[1] += element(column.len() - height);
 }

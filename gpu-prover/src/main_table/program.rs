@@ -12,8 +12,9 @@ use super::{ONE, ZERO, element};
 pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutionTrace) {
     let words = aet.program.to_bwords();
     let hashed_length = aet.height_of_table(TableId::Program);
-    let inverses: Vec<_> =
-        (0..tip5::RATE).map(|index| element(tip5::RATE - 1 - index).inverse_or_zero()).collect();
+    let inverses: Vec<_> = (0..tip5::RATE)
+        .map(|index| element(tip5::RATE - 1 - index).inverse_or_zero())
+        .collect();
 
     for row in 0..columns[0].len() {
         let index_in_chunk = row % tip5::RATE;
@@ -22,11 +23,20 @@ pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutio
         set(Column::Address, element(row));
         set(Column::IndexInChunk, element(index_in_chunk));
         set(Column::MaxMinusIndexInChunkInv, inverses[index_in_chunk]);
-        set(Column::IsHashInputPadding, if is_program { ZERO } else { ONE });
-        set(Column::IsTablePadding, if row < hashed_length { ZERO } else { ONE });
+        set(
+            Column::IsHashInputPadding,
+            if is_program { ZERO } else { ONE },
+        );
+        set(
+            Column::IsTablePadding,
+            if row < hashed_length { ZERO } else { ONE },
+        );
         if is_program {
             set(Column::Instruction, words[row]);
-            set(Column::LookupMultiplicity, aet.instruction_multiplicities[row].into());
+            set(
+                Column::LookupMultiplicity,
+                aet.instruction_multiplicities[row].into(),
+            );
         } else if row == words.len() {
             // The sponge's padding is a single one, then zeros.
             set(Column::Instruction, ONE);

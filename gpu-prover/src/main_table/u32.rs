@@ -28,8 +28,9 @@ pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutio
         .par_iter()
         .map(|(&entry, &multiplicity)| (entry.instruction, multiplicity, section(entry)))
         .collect();
-    let bits_minus_33_inverses: Vec<_> =
-        (0..MAX_SECTION_LENGTH).map(|bits| (element(bits) - element(33)).inverse()).collect();
+    let bits_minus_33_inverses: Vec<_> = (0..MAX_SECTION_LENGTH)
+        .map(|bits| (element(bits) - element(33)).inverse())
+        .collect();
 
     let mut row = 0;
     for (instruction, multiplicity, section) in sections {
@@ -68,19 +69,34 @@ fn pad(columns: &mut [&mut [BFieldElement]], height: usize, inverse_of_minus_33:
             template[Column::Result.main_index()] = BFieldElement::new(2);
         }
     }
-    columns.par_iter_mut().zip(template).for_each(|(column, value)| column[height..].fill(value));
+    columns
+        .par_iter_mut()
+        .zip(template)
+        .for_each(|(column, value)| column[height..].fill(value));
 }
 
 /// The rows of one operation, top to bottom: operands shift down, results build up from the last row.
 fn section(entry: U32TableEntry) -> Vec<SectionRow> {
-    let U32TableEntry { instruction, left_operand, right_operand } = entry;
+    let U32TableEntry {
+        instruction,
+        left_operand,
+        right_operand,
+    } = entry;
     let keeps_left = instruction == Instruction::Pow;
     let (mut left, mut right) = (left_operand.value(), right_operand.value());
-    let mut rows = vec![SectionRow { left, right, result: ZERO }];
+    let mut rows = vec![SectionRow {
+        left,
+        right,
+        result: ZERO,
+    }];
     while right != 0 || (left != 0 && !keeps_left) {
         left = if keeps_left { left } else { left >> 1 };
         right >>= 1;
-        rows.push(SectionRow { left, right, result: ZERO });
+        rows.push(SectionRow {
+            left,
+            right,
+            result: ZERO,
+        });
     }
 
     let last = rows.len() - 1;
@@ -103,7 +119,12 @@ fn last_result(instruction: Instruction, is_first: bool) -> BFieldElement {
 }
 
 /// Result of a row from the one below it. `bits` is the row's number in its section.
-fn result(instruction: Instruction, row: SectionRow, below: SectionRow, bits: usize) -> BFieldElement {
+fn result(
+    instruction: Instruction,
+    row: SectionRow,
+    below: SectionRow,
+    bits: usize,
+) -> BFieldElement {
     let (left_bit, right_bit) = (row.left & 1, row.right & 1);
     match instruction {
         Instruction::Lt => match (below.result.value(), left_bit, right_bit) {
@@ -116,7 +137,9 @@ fn result(instruction: Instruction, row: SectionRow, below: SectionRow, bits: us
         Instruction::And => below.result + below.result + BFieldElement::new(left_bit & right_bit),
         Instruction::Log2Floor if row.left == 0 => -ONE,
         Instruction::Log2Floor if below.left == 0 => element(bits),
-        Instruction::Pow if right_bit == 1 => below.result * below.result * BFieldElement::new(row.left),
+        Instruction::Pow if right_bit == 1 => {
+            below.result * below.result * BFieldElement::new(row.left)
+        }
         Instruction::Pow => below.result * below.result,
         Instruction::PopCount => below.result + BFieldElement::new(left_bit),
         _ => below.result,
@@ -124,15 +147,23 @@ fn result(instruction: Instruction, row: SectionRow, below: SectionRow, bits: us
 }
 
 fn inverses_or_zero(elements: &[BFieldElement]) -> Vec<BFieldElement> {
-    let invertible = elements.par_iter().map(|&x| if x == ZERO { ONE } else { x }).collect();
+    let invertible = elements
+        .par_iter()
+        .map(|&x| if x == ZERO { ONE } else { x })
+        .collect();
     let mut inverses = BFieldElement::par_batch_inversion(invertible);
-    inverses.par_iter_mut().zip(elements).filter(|(_, x)| **x == ZERO).for_each(|(inverse, _)| *inverse = ZERO);
+    inverses
+        .par_iter_mut()
+        .zip(elements)
+        .filter(|(_, x)| **x == ZERO)
+        .for_each(|(inverse, _)| *inverse = ZERO);
     inverses
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twenty_first::prelude::ModPowU32;
 
     fn first_result(instruction: Instruction, left: u32, right: u32) -> BFieldElement {
         section(U32TableEntry::new(instruction, left, right))[0].result
@@ -142,13 +173,25 @@ mod tests {
     fn sections_compute_their_instruction() {
         let numbers = [0, 1, 2, 3, 5, 0x8000_0000, 0xdead_beef, u32::MAX];
         for left in numbers {
-            assert_eq!(first_result(Instruction::PopCount, left, 0), left.count_ones().into());
+            assert_eq!(
+                first_result(Instruction::PopCount, left, 0),
+                left.count_ones().into()
+            );
             if left != 0 {
-                assert_eq!(first_result(Instruction::Log2Floor, left, 0), left.ilog2().into());
+                assert_eq!(
+                    first_result(Instruction::Log2Floor, left, 0),
+                    left.ilog2().into()
+                );
             }
             for right in numbers {
-                assert_eq!(first_result(Instruction::Lt, left, right), u32::from(left < right).into());
-                assert_eq!(first_result(Instruction::And, left, right), (left & right).into());
+                assert_eq!(
+                    first_result(Instruction::Lt, left, right),
+                    u32::from(left < right).into()
+                );
+                assert_eq!(
+                    first_result(Instruction::And, left, right),
+                    (left & right).into()
+                );
                 let power = BFieldElement::from(left).mod_pow_u32(right);
                 assert_eq!(first_result(Instruction::Pow, left, right), power);
                 assert_eq!(first_result(Instruction::Split, left, right), ZERO);
@@ -160,6 +203,9 @@ mod tests {
     fn sections_are_at_most_33_rows_long() {
         let longest = section(U32TableEntry::new(Instruction::Split, u32::MAX, u32::MAX));
         assert_eq!(longest.len(), MAX_SECTION_LENGTH);
-        assert_eq!(section(U32TableEntry::new(Instruction::Pow, u32::MAX, 0_u32)).len(), 1);
+        assert_eq!(
+            section(U32TableEntry::new(Instruction::Pow, u32::MAX, 0_u32)).len(),
+            1
+        );
     }
 }

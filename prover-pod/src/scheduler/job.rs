@@ -49,8 +49,8 @@ pub(super) enum Phase {
     Tracing(WorkerId),
     /// Proving in a slot.
     Proving(WorkerId),
-    /// The service verifies; the slot is free again.
-    Verifying(WorkerId),
+    /// The service verifies what that worker returned, under this number; the slot is free again.
+    Verifying(WorkerId, u64),
 }
 
 impl Phase {
@@ -61,7 +61,7 @@ impl Phase {
             | Self::TracingAhead(w)
             | Self::Tracing(w)
             | Self::Proving(w)
-            | Self::Verifying(w) => Some(w),
+            | Self::Verifying(w, _) => Some(w),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Job {
 
     pub fn state(&self) -> JobState {
         match (self.phase, self.slot, self.traced_on) {
-            (Phase::Verifying(_), ..) => JobState::Verifying,
+            (Phase::Verifying(..), ..) => JobState::Verifying,
             (Phase::Proving(_), ..) => JobState::Proving,
             (Phase::Inspecting(_) | Phase::TracingAhead(_) | Phase::Tracing(_), ..) => JobState::Tracing,
             (Phase::Idle, _, Some(_)) => JobState::Traced,

@@ -30,6 +30,7 @@ pub use cache::ProofCache;
 pub use estimate::{CostModel, default_rows};
 pub use job::{BodyId, Interest, InterestId, JobView, Timings};
 use prover_api::{JobId, Priority};
+use serde::{Deserialize, Serialize};
 pub use state::Scheduler;
 pub use worker::{Backend, WorkerId, WorkerView};
 
@@ -138,7 +139,8 @@ pub enum Outcome {
 }
 
 /// Why a run failed. None of these carries data of the witness.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Failure {
     /// The body does not decode as a job.
     Malformed(String),
@@ -233,12 +235,14 @@ pub enum Effect {
         /// Which.
         worker: WorkerId,
     },
-    /// Verify the proof that `worker` returned for `job`.
+    /// Verify the proof that `worker` has just returned for `job`, and report under `run`.
     Verify {
         /// Where it was made.
         worker: WorkerId,
         /// What.
         job: JobId,
+        /// Number of this verification: a job may end and come again while one is under way.
+        run: u64,
     },
     /// Tell a caller.
     Answer {

@@ -34,6 +34,7 @@ pub struct Scheduler {
     history_order: VecDeque<JobId>,
     deadlines: BTreeSet<(Time, InterestId, JobId)>,
     next_seq: u64,
+    next_run: u64,
     body_bytes: u64,
     draining: bool,
 }
@@ -55,6 +56,7 @@ impl Scheduler {
             history_order: VecDeque::new(),
             deadlines: BTreeSet::new(),
             next_seq: 0,
+            next_run: 0,
             body_bytes: 0,
             draining: false,
         }
@@ -216,34 +218,50 @@ impl Scheduler {
         if job.slot != Some(id) || !matches!(job.phase, Phase::Tracing(_) | Phase::Proving(_)) {
             return;
         }
-        job.phase = Phase::Verifying(id);
+        self.next_run += 1;
+        let run = self.next_run;
+        job.phase = Phase::Verifying(id, run);
         job.timings.proving.get_or_insert(now);
         job.timings.proved = Some(now);
         self.release_slot(job_id);
         effects.push(Effect::Changed { job: job_id });
-        effects.push(Effect::Verify { worker: id, job: job_id });
+        effects.push(Effect::Verify { worker: id, job: job_id, run });
         self.pump(now, effects);
     }
 
-    /// The service's own verification of a proof of `bytes` bytes.
-    pub fn verified(&mut self, now: Time, id: WorkerId, job_id: JobId, bytes: Option<u64>, effects: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(&job_id) else { return };
-        if job.phase != Phase::Verifying(id) {
-            return;
-        }
+    /// The service's own verification of what `id` returned: a proof of so many bytes, or a wrong one. A true proof is never
+    /// wasted: it ends whatever job has its claim now, and is kept when nobody waits any more.
+    pub fn verified(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        job_id: JobId,
+        run: u64,
+        bytes: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mine = self.jobs.get(&job_id).is_some_and(|job| job.phase == Phase::Verifying(id, run));
         let Some(bytes) = bytes else {
-            job.phase = Phase::Idle;
-            self.retry(now, job_id, id, Failure::InvalidProof, effects);
+            if mine {
+                if let Some(job) = self.jobs.get_mut(&job_id) {
+                    job.phase = Phase::Idle;
+                }
+                self.retry(now, job_id, id, Failure::InvalidProof, effects);
+            }
             self.count_wrong_proof(now, id, effects);
             self.pump(now, effects);
             return;
         };
-        if let (Some(height), Some(from), Some(to)) = (job.log2_padded_height, job.timings.started, job.timings.proved) {
+        if mine
+            && let Some(job) = self.jobs.get(&job_id)
+            && let (Some(height), Some(from), Some(to)) = (job.log2_padded_height, job.timings.started, job.timings.proved)
+        {
             self.costs.learn(height, to.saturating_sub(from).as_secs_f64());
         }
         for job in self.cache.insert(job_id, bytes) {
             effects.push(Effect::DropProof { job });
         }
+        self.leave_worker(now, job_id, effects);
         self.finish(now, job_id, JobState::Done, &Outcome::Proved, effects);
         self.pump(now, effects);
     }
@@ -297,6 +315,27 @@ impl Scheduler {
         self.draining
     }
 
+    /// Whether the job waits, runs or is verified.
+    pub fn is_live(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    /// Kind of a worker that was up once.
+    pub fn backend(&self, id: WorkerId) -> Option<Backend> {
+        self.workers.get(&id).map(|worker| worker.backend)
+    }
+
+    /// Estimated seconds of a job that a worker has.
+    pub fn expected_seconds(&self, view: &JobView) -> f64 {
+        let backend = view.worker.and_then(|id| self.backend(id)).unwrap_or_else(|| self.main_backend());
+        self.costs.seconds(backend, view.log2_padded_height)
+    }
+
+    /// Most bytes of job bodies held at once.
+    pub fn max_body_bytes(&self) -> u64 {
+        self.config.max_body_bytes
+    }
+
     /// Whether no job is live.
     pub fn is_idle(&self) -> bool {
         self.jobs.is_empty()
@@ -305,7 +344,7 @@ impl Scheduler {
     /// A job's public status, live or remembered.
     pub fn view(&self, id: JobId) -> Option<JobView> {
         let Some(job) = self.jobs.get(&id) else { return self.history.get(&id).cloned() };
-        let waits = job.slot.is_none() && !matches!(job.phase, Phase::Verifying(_));
+        let waits = job.slot.is_none() && !matches!(job.phase, Phase::Verifying(..));
         Some(JobView {
             state: job.state(),
             priority: job.priority,
@@ -380,7 +419,8 @@ impl Scheduler {
         Duration::from_secs_f64((seconds / slots.max(1) as f64 / 4.0).clamp(1.0, 120.0))
     }
 
-    pub(super) fn largest(&self, backend: Backend) -> u8 {
+    /// Largest log2 padded height that a worker of this kind takes with nothing else running.
+    pub fn largest(&self, backend: Backend) -> u8 {
         let own = self.config.max_log2_padded_height.unwrap_or(u8::MAX);
         self.memory.largest(backend).min(own)
     }
@@ -393,7 +433,7 @@ impl Scheduler {
     /// Whether `id` is what works on the job now; reports of work that was given up in the meantime are not.
     fn is_working(&self, id: WorkerId, job: JobId) -> bool {
         let phase = self.jobs.get(&job).map(|job| job.phase);
-        phase.is_some_and(|phase| phase.worker() == Some(id) && !matches!(phase, Phase::Verifying(_)))
+        phase.is_some_and(|phase| phase.worker() == Some(id) && !matches!(phase, Phase::Verifying(..)))
     }
 
     pub(super) fn release_lane(&mut self, id: WorkerId, job: JobId) {
@@ -465,7 +505,7 @@ impl Scheduler {
             effects.push(Effect::Discard { worker, job: id });
         }
         match phase {
-            Phase::Idle | Phase::Verifying(_) => {}
+            Phase::Idle | Phase::Verifying(..) => {}
             Phase::Inspecting(worker) | Phase::TracingAhead(worker) => {
                 self.release_lane(worker, id);
                 effects.push(Effect::Discard { worker, job: id });
@@ -491,7 +531,7 @@ impl Scheduler {
             .jobs
             .iter()
             .filter(|(_, job)| {
-                let works = job.phase.worker() == Some(id) && !matches!(job.phase, Phase::Verifying(_));
+                let works = job.phase.worker() == Some(id) && !matches!(job.phase, Phase::Verifying(..));
                 works || job.slot == Some(id) || job.traced_on == Some(id)
             })
             .map(|(&job, _)| job)
@@ -502,7 +542,7 @@ impl Scheduler {
             if job.traced_on == Some(id) {
                 job.traced_on = None;
             }
-            let worked = job.phase.worker() == Some(id) && !matches!(job.phase, Phase::Verifying(_));
+            let worked = job.phase.worker() == Some(id) && !matches!(job.phase, Phase::Verifying(..));
             if worked {
                 job.phase = Phase::Idle;
             }

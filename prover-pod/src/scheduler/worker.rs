@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use prover_api::JobId;
+use serde::{Deserialize, Serialize};
 
 /// A place where proofs are made: one process, one device. The id stays when the process is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +17,8 @@ impl fmt::Display for WorkerId {
 }
 
 /// Kind of prover.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// `triton-vm` on the host's cores.
     Cpu,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prover_api::{JobId, JobState};
+use prover_api::JobId;
 use tracing::{debug, info, warn};
 use triton_vm::prelude::Claim;
 
@@ -31,7 +31,7 @@ impl Service {
                 }
             }
             Effect::Restart { worker } => state.kill(worker),
-            Effect::Verify { worker, job } => self.verify(state, worker, job),
+            Effect::Verify { worker, job, run } => self.verify(state, worker, job, run),
             Effect::Answer { interest, job, outcome } => self.answer(state, job, interest, outcome),
             Effect::Changed { job } => self.publish(state, job),
             Effect::DropBody { job, body } => {
@@ -44,7 +44,7 @@ impl Service {
     }
 
     fn answer(&self, state: &mut State, job: JobId, interest: crate::scheduler::InterestId, outcome: Outcome) {
-        state.detached.retain(|_, detached| *detached != interest);
+        state.forget_detached(interest);
         let Some(caller) = state.callers.remove(&interest) else { return };
         let answer = match outcome {
             Outcome::Proved => match state.proofs.get(&job) {
@@ -61,8 +61,8 @@ impl Service {
     }
 
     /// Verifies on a blocking thread and reports. This is what keeps wrong proofs in the pod.
-    fn verify(&self, state: &mut State, worker: WorkerId, job: JobId) {
-        let proof = state.unverified.get(&job).cloned().unwrap_or_default();
+    fn verify(&self, state: &mut State, worker: WorkerId, job: JobId, run: u64) {
+        let proof = state.unverified.remove(&job).unwrap_or_default();
         let Some(facts) = state.facts.get(&job).cloned() else { return };
         let backend = state.backend(worker);
         let service = self.clone();
@@ -77,16 +77,10 @@ impl Service {
                 service.metrics().verification_failures.with_label_values(&[backend.name()]).inc();
             }
             service.with(|state, now, effects| {
-                state.unverified.remove(&job);
                 if valid {
                     state.proofs.insert(job, proof.clone());
                 }
-                let bytes = valid.then_some(proof.len() as u64);
-                state.scheduler.verified(now, worker, job, bytes, effects);
-                if !state.scheduler.cache().contains(job) {
-                    // Cancelled while it was verified: nobody will drop it from a cache that it never entered.
-                    state.proofs.remove(&job);
-                }
+                state.scheduler.verified(now, worker, job, run, valid.then_some(proof.len() as u64), effects);
             });
         });
     }
@@ -109,8 +103,12 @@ impl Service {
 
     /// Tells watchers, counts ends, and forgets what only a live job needs.
     fn publish(&self, state: &mut State, job: JobId) {
+        // A status costs a walk along the queue: made only when somebody watches, or at the end.
+        if state.scheduler.is_live(job) && !state.watchers.contains_key(&job) {
+            return;
+        }
         let Some(status) = self.status_of(state, job) else { return };
-        let ended = matches!(status.state, JobState::Done | JobState::Failed | JobState::Cancelled);
+        let ended = status.state.is_final();
         if let Some(watcher) = state.watchers.get(&job) {
             watcher.send_replace(status.clone());
         }
@@ -134,6 +132,12 @@ impl Service {
 }
 
 impl State {
+    pub(super) fn forget_detached(&mut self, interest: crate::scheduler::InterestId) {
+        if let Some(key) = self.detached_by.remove(&interest) {
+            self.detached.remove(&key);
+        }
+    }
+
     fn order_with_body(&mut self, worker: WorkerId, order: ToWorker, body: BodyId) {
         let bytes = self.bodies.get(&(order.job(), body)).cloned().unwrap_or_default();
         self.order(worker, order, bytes);
@@ -152,7 +156,6 @@ impl State {
     }
 
     fn backend(&self, worker: WorkerId) -> Backend {
-        let workers = self.scheduler.workers();
-        workers.iter().find(|view| view.id == worker).map_or(Backend::Cpu, |view| view.backend)
+        self.scheduler.backend(worker).unwrap_or(Backend::Cpu)
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use triton_vm::prelude::*;
+use triton_vm::isa::instruction::Instruction;
 use triton_vm::table::u32::U32TableEntry;
 use triton_vm::twenty_first::prelude::{Sponge, Tip5};
 use triton_vm::vm::{CoProcessorCall, VMState};
@@ -197,7 +198,7 @@ pub(super) fn kind_of(error: &impl std::fmt::Debug) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use triton_vm::{triton_asm, triton_program};
+    
 
     use super::*;
 
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn each_table_can_dominate() {
-        let hashing = triton_asm![hash; 200];
+        let hashing = vec![triton_asm!(push 1 push 2 push 3 push 4 push 5 hash); 200].concat();
         let storing = vec![triton_asm!(push 1 push 2 push 3 push 4 push 5 push 77 write_mem 5 pop 1); 150].concat();
         let squeezing = vec![triton_asm!(sponge_squeeze pop 5 pop 5); 300].concat();
         let logs: Vec<_> = (0..100).flat_map(|i| triton_asm!(push {(1u64 << 31) + i} log_2_floor pop 1)).collect();
@@ -244,7 +245,7 @@ mod tests {
                 0 => triton_asm!(push {n} push 3 pow pop 1),
                 1 => triton_asm!(push {n} push 17 div_mod pop 2),
                 2 => triton_asm!(push {n} push 255 and pop 1),
-                3 => triton_asm!(hash push 1 push 2 push 3 push 4 push 5),
+                3 => triton_asm!(push 1 push 2 push 3 push 4 push {n} hash),
                 4 => triton_asm!(push {n} read_mem 3 pop 4),
                 5 => triton_asm!(push 1 push {n} write_mem 1 pop 1),
                 6 => triton_asm!(push {n} split pop 2),

@@ -15,7 +15,6 @@ pub use heights::{Inspection, Limits, inspect};
 pub use mock::{MockBackend, valid_mock_proof};
 pub use run::run;
 use triton_vm::prelude::*;
-use triton_vm::triton_program;
 
 /// The program of the self-test: small (2^8 rows), but it fills the processor, op-stack, RAM, hash and u32 tables.
 fn self_test_program() -> Program {

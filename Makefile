@@ -1,0 +1,114 @@
+# Upgrader Fleet: everything a developer types. `make help` lists it.
+#
+# All cargo calls share one profile (release), one feature set (--workspace) and one target folder outside of the
+# checkout, so that triton-vm and neptune-consensus compile once: ten minutes each on two cores.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+cache := $(or $(UPGRADER_FLEET_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/upgrader-fleet),$(HOME)/.cache/upgrader-fleet)
+export UPGRADER_FLEET_CACHE := $(cache)
+export CARGO_TARGET_DIR ?= $(cache)/target
+# rustc overflows its stack on neptune-consensus without this; .cargo/config.toml says so too, for calls without make.
+export RUST_MIN_STACK := 33554432
+
+bin := $(CARGO_TARGET_DIR)/release
+flags := --release --workspace --locked
+
+cargo_deny_version := 0.20.2
+cargo_deny := $(cache)/tools/bin/cargo-deny
+
+neptune_version := 0.19.4
+neptune_prover := $(cache)/tools/bin/neptune-prover
+
+##@ Use
+.PHONY: demo
+demo: build ## a real transaction, two pods, one of them killed: all proofs made, collected and verified
+	$(bin)/fleet-demo
+
+.PHONY: build
+build: deps ## all binaries, into $(CARGO_TARGET_DIR)/release
+	cargo build $(flags)
+
+.PHONY: install
+install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
+	install -d "$(or $(PREFIX),/usr/local)/bin"
+	install -m 0755 $(bin)/prover-pod $(bin)/prover-proxy $(bin)/fleet "$(or $(PREFIX),/usr/local)/bin"
+
+##@ Check
+.PHONY: test
+test: deps ## every test: unit, property, contract, real proofs, crashes
+	cargo build $(flags) --bins # the end-to-end tests run the real binaries
+	cargo test $(flags) --no-fail-fast
+
+.PHONY: lint
+lint: deps fmt-check feature-sets clippy deny openapi-check ## formatting, clippy, dependencies, API description
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy:
+	cargo clippy $(flags) --all-targets -- -D warnings
+
+.PHONY: feature-sets
+feature-sets:
+	scripts/feature-sets.py
+
+.PHONY: deny
+deny: $(cargo_deny) ## dependencies: bans, licences, sources
+	$(cargo_deny) --locked --all-features check --hide-inclusion-graph bans licenses sources
+
+.PHONY: openapi
+openapi: build ## writes docs/openapi.json and docs/api.md from the running code
+	scripts/openapi.sh write "$(bin)/prover-pod"
+
+.PHONY: openapi-check
+openapi-check:
+	cargo build $(flags) --bin prover-pod
+	scripts/openapi.sh check "$(bin)/prover-pod"
+
+##@ Measure
+.PHONY: bench
+bench: build ## what the service costs: overhead, enqueue latency, memory, proxy start
+	$(bin)/fleet-bench
+
+##@ GPU
+.PHONY: cuda-toolchain
+cuda-toolchain: ## CUDA's compiler into the cache; no root and no GPU needed
+	gpu-prover/scripts/cuda-toolchain.sh
+
+.PHONY: gpu-test
+gpu-test: build ## on a machine with a GPU: every kernel and whole proofs against the CPU prover
+	$(bin)/gpu-test
+
+.PHONY: gpu-bench
+gpu-bench: build ## on a machine with a GPU: time and memory of each stage
+	$(bin)/gpu-bench
+
+##@ Tools
+.PHONY: deps
+deps: ## what a bare Debian lacks (a C compiler), by apt, when missing and root
+	@scripts/deps.sh build
+
+.PHONY: real-prover
+real-prover: $(neptune_prover) ## the published neptune-prover $(neptune_version) into the cache: 25 minutes on two cores, once
+
+$(neptune_prover):
+	scripts/deps.sh neptune
+	CC=clang CXX=clang++ CMAKE_POLICY_VERSION_MINIMUM=3.5 CARGO_TARGET_DIR="$(cache)/target-neptune" \
+		cargo install neptune-cash --version $(neptune_version) --locked --bin neptune-prover --root "$(cache)/tools"
+
+$(cargo_deny):
+	scripts/deps.sh build
+	CARGO_TARGET_DIR="$(cache)/target-tools" \
+		cargo install cargo-deny --version $(cargo_deny_version) --locked --root "$(cache)/tools"
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nCache: %s (move it with UPGRADER_FLEET_CACHE)\n' '$(cache)'

@@ -1,0 +1,92 @@
+//! `prover-pod`: see the library.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use prover_pod::cli::{Cli, Command, LogFormat, Worker};
+use prover_pod::scheduler::Backend;
+use prover_pod::worker::{CpuBackend, Limits, MockBackend, ProverBackend};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(options) => {
+            start_logging(options.log_format);
+            keep_secrets_off_disk();
+            serve(*options)
+        }
+        Command::Worker(options) => {
+            start_logging(options.log_format);
+            keep_secrets_off_disk();
+            work(&options).map_err(anyhow::Error::from)
+        }
+        Command::Openapi => {
+            print!("{}", prover_pod::http::description());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: prover_pod::cli::Serve) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(prover_pod::serve::run(options));
+    // Blocking threads may still verify proofs that nobody will fetch.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs as a worker. Whatever library code prints must not get between the frames: stdout is moved away first.
+fn work(options: &Worker) -> io::Result<()> {
+    die_with_parent()?;
+    std::panic::set_hook(Box::new(|info| {
+        // The place, not the message: that may hold values of the witness.
+        tracing::error!(place = info.location().map(ToString::to_string), "panic");
+    }));
+    let input = nix::unistd::dup(io::stdin())?;
+    let output = nix::unistd::dup(io::stdout())?;
+    nix::unistd::dup2_stdout(io::stderr())?;
+    let backend: Arc<dyn ProverBackend> = match options.backend {
+        Backend::Cpu => Arc::new(CpuBackend { limits: Limits { cycles: options.cycle_limit, ..Limits::default() } }),
+        Backend::Mock => Arc::new(MockBackend { slots: options.slots }),
+        Backend::Gpu => return Err(io::Error::other("this build has no GPU backend")),
+    };
+    prover_pod::worker::run(backend, input, output)
+}
+
+/// A worker whose service was killed with SIGKILL must not go on proving for nobody.
+fn die_with_parent() -> io::Result<()> {
+    let parent = nix::unistd::getppid();
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    // It may have died before the call.
+    if nix::unistd::getppid() != parent {
+        return Err(io::Error::other("the service is gone"));
+    }
+    Ok(())
+}
+
+/// No core dumps, and no reading of this process's memory by others of the same user: it holds witnesses.
+fn keep_secrets_off_disk() {
+    let limited = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    let hidden = nix::sys::prctl::set_dumpable(false);
+    for error in [limited.err(), hidden.err()].into_iter().flatten() {
+        tracing::warn!(%error, "cannot switch core dumps off");
+    }
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}

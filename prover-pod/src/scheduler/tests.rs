@@ -1,0 +1,556 @@
+//! The scheduler against random event sequences, with a world around it that answers like real workers, and worse ones.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use prover_api::{JobId, JobState, Priority};
+use proptest::prelude::*;
+use triton_vm::prelude::{BFieldElement, Claim, Digest, bfe};
+
+use super::*;
+
+fn job(n: u64) -> JobId {
+    JobId::of(&Claim::new(Digest::default()).with_input(vec![bfe!(n)]))
+}
+
+fn body(n: u8) -> BodyId {
+    BodyId([n; 32])
+}
+
+const GIB: u64 = 1 << 30;
+
+fn config() -> Config {
+    Config { max_queued: 6, max_body_bytes: 1_000, history: 4, ..Config::default() }
+}
+
+/// What a worker was told and has not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Inspect,
+    Trace,
+    Prove,
+}
+
+type Input<'a> = dyn FnOnce(&mut Scheduler, Time, &mut Vec<Effect>) + 'a;
+
+/// The shell and the workers, reduced to their bookkeeping.
+struct World {
+    scheduler: Scheduler,
+    now: Time,
+    effects: Vec<Effect>,
+    /// Orders under way, by worker and job.
+    orders: BTreeMap<(WorkerId, JobId), Order>,
+    traces: HashSet<(WorkerId, JobId)>,
+    verifying: BTreeMap<u64, (JobId, WorkerId)>,
+    up: BTreeMap<WorkerId, Backend>,
+    open: HashMap<InterestId, JobId>,
+    answered: HashMap<InterestId, Outcome>,
+    next_interest: u64,
+    cached: HashSet<JobId>,
+    bodies: HashSet<(JobId, BodyId)>,
+    starts: Vec<JobId>,
+}
+
+impl World {
+    fn new(config: Config, backends: &[Backend]) -> Self {
+        let mut world = Self {
+            scheduler: Scheduler::new(config, MemoryGate { limit: 20 * GIB }, CostModel::new(2)),
+            now: Time::ZERO,
+            effects: Vec::new(),
+            orders: BTreeMap::new(),
+            traces: HashSet::new(),
+            verifying: BTreeMap::new(),
+            up: BTreeMap::new(),
+            open: HashMap::new(),
+            answered: HashMap::new(),
+            next_interest: 0,
+            cached: HashSet::new(),
+            bodies: HashSet::new(),
+            starts: Vec::new(),
+        };
+        for (index, &backend) in backends.iter().enumerate() {
+            world.start_worker(WorkerId(index as u32), backend);
+        }
+        world
+    }
+
+    fn start_worker(&mut self, id: WorkerId, backend: Backend) {
+        self.up.insert(id, backend);
+        let slots = if backend == Backend::Cpu { 1 } else { 2 };
+        self.step(|s, now, effects| s.worker_up(now, id, backend, slots, effects));
+    }
+
+    fn running(&self) -> BTreeMap<JobId, WorkerId> {
+        let workers = self.scheduler.workers();
+        workers.iter().flat_map(|w| w.running.iter().map(|&job| (job, w.id))).collect()
+    }
+
+    /// One input, then its effects, then the invariants.
+    fn step(&mut self, act: impl FnOnce(&mut Scheduler, Time, &mut Vec<Effect>)) {
+        self.step_boxed(Box::new(act));
+    }
+
+    fn step_boxed(&mut self, act: Box<Input<'_>>) {
+        let before = self.running();
+        let mut effects = Vec::new();
+        act(&mut self.scheduler, self.now, &mut effects);
+        let mut restarts = Vec::new();
+        for effect in &effects {
+            self.apply(effect, &mut restarts);
+        }
+        self.effects.extend(effects);
+        self.check(&before);
+        for worker in restarts {
+            // The shell kills the process; later it comes up again.
+            if let Some(backend) = self.up.remove(&worker) {
+                self.step(|s, now, effects| s.worker_down(now, worker, effects));
+                self.start_worker(worker, backend);
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: &Effect, restarts: &mut Vec<WorkerId>) {
+        match *effect {
+            Effect::Inspect { worker, job, body } => self.order(worker, job, body, Order::Inspect),
+            Effect::Trace { worker, job, body } => self.order(worker, job, body, Order::Trace),
+            Effect::Prove { worker, job, body, .. } => {
+                let elsewhere = self.orders.iter().find(|&(&(_, other), &order)| other == job && order == Order::Prove);
+                assert_eq!(elsewhere, None, "two runs of one claim");
+                self.order(worker, job, body, Order::Prove);
+                self.traces.remove(&(worker, job));
+                self.starts.push(job);
+            }
+            Effect::Discard { worker, job } => {
+                let order = self.orders.remove(&(worker, job));
+                assert_ne!(order, Some(Order::Prove), "a proof is aborted, not discarded");
+                self.traces.remove(&(worker, job));
+            }
+            Effect::Abort { worker, job } => {
+                assert!(self.orders.remove(&(worker, job)).is_some(), "aborts what runs");
+                if self.up.get(&worker).is_some_and(|backend| backend.abort_kills()) {
+                    self.lose_process(worker);
+                    restarts.push(worker);
+                }
+            }
+            Effect::Restart { worker } => {
+                self.lose_process(worker);
+                restarts.push(worker);
+            }
+            Effect::Verify { worker, job, run } => assert!(self.verifying.insert(run, (job, worker)).is_none()),
+            Effect::Answer { interest, job, ref outcome } => {
+                assert_eq!(self.open.remove(&interest), Some(job), "answers only who waits");
+                assert!(self.answered.insert(interest, outcome.clone()).is_none(), "answers once");
+            }
+            Effect::Changed { .. } => {}
+            Effect::DropBody { job, body } => assert!(self.bodies.remove(&(job, body)), "drops what is held"),
+            Effect::DropProof { job } => assert!(self.cached.remove(&job), "drops what is cached"),
+        }
+    }
+
+    fn order(&mut self, worker: WorkerId, job: JobId, body: BodyId, order: Order) {
+        assert!(self.up.contains_key(&worker), "orders go to workers that are up");
+        assert!(self.bodies.contains(&(job, body)), "the body is still there");
+        let old = self.orders.insert((worker, job), order);
+        assert_eq!(old, None, "one order at a time for a job on a worker");
+    }
+
+    fn lose_process(&mut self, worker: WorkerId) {
+        self.orders.retain(|&(other, _), _| other != worker);
+        self.traces.retain(|&(other, _)| other != worker);
+    }
+
+    fn check(&self, before: &BTreeMap<JobId, WorkerId>) {
+        let running = self.running();
+        for view in self.scheduler.workers() {
+            assert!(view.running.len() <= view.slots, "more jobs than slots");
+            assert!(view.up || view.running.is_empty(), "a dead worker runs nothing");
+        }
+        // Nobody gets a slot while somebody more urgent waits for one.
+        // Who must not use the free worker (another kind, or it failed there) may be passed.
+        let picky = |job: &JobId| self.scheduler.jobs[job].avoid.is_some() || self.scheduler.jobs[job].body().force_cpu;
+        let most_urgent = self.scheduler.waiting.iter().find(|(_, _, job)| !picky(job));
+        if let Some(&(std::cmp::Reverse(most_urgent), ..)) = most_urgent {
+            for job in running.keys().filter(|job| !before.contains_key(job)) {
+                let priority = self.scheduler.view(*job).expect("is live").priority;
+                assert!(priority >= most_urgent, "{priority} started before {most_urgent}");
+            }
+        }
+        let live: BTreeSet<JobId> = self.open.values().copied().collect();
+        for &job in &live {
+            let view = self.scheduler.view(job).expect("who waits, waits for something");
+            assert!(!view.state.is_final(), "{job} ended without an answer");
+        }
+        assert_eq!(self.bodies.len() as u64 * 10, self.scheduler.body_bytes());
+    }
+
+    fn submit(&mut self, wish: Submission) -> Result<Accepted, Refusal> {
+        self.open.insert(wish.interest, wish.job);
+        let new_body = self.bodies.insert((wish.job, wish.body));
+        let (interest, key) = (wish.interest, (wish.job, wish.body));
+        let mut effects = Vec::new();
+        // As the shell does it: effects of an accepted wish may already need the body and the caller.
+        let before = self.running();
+        let result = self.scheduler.submit(self.now, &wish, &mut effects);
+        if !matches!(result, Ok(Accepted::Attached | Accepted::Queued)) {
+            assert!(effects.is_empty());
+            self.open.remove(&interest);
+            if new_body {
+                self.bodies.remove(&key);
+            }
+        }
+        for effect in &effects {
+            self.apply(effect, &mut Vec::new());
+        }
+        self.effects.extend(effects);
+        self.check(&before);
+        result
+    }
+
+    fn wish(&mut self, n: u64, b: u8, priority: Priority) -> Submission {
+        self.next_interest += 1;
+        Submission {
+            job: job(n),
+            body: body(b),
+            bytes: 10,
+            priority,
+            force_cpu: false,
+            max_log2_padded_height: None,
+            log2_padded_height: None,
+            deadline: None,
+            interest: InterestId(self.next_interest),
+        }
+    }
+
+    /// A worker answers an order; `luck` decides how.
+    fn answer_order(&mut self, at: usize, luck: u8, height: u8) {
+        let Some((&(worker, job), &order)) = self.orders.iter().nth(at % self.orders.len().max(1)) else { return };
+        let failure = match luck {
+            0 => Some(Failure::Endless { cycle_limit: 1 }),
+            1 => Some(Failure::Prover("broke".to_owned())),
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            self.orders.remove(&(worker, job));
+            return self.step(|s, now, effects| s.failed(now, worker, job, failure, effects));
+        }
+        match order {
+            Order::Inspect => {
+                self.orders.remove(&(worker, job));
+                self.step(|s, now, effects| s.inspected(now, worker, job, height, effects));
+            }
+            Order::Trace => {
+                self.orders.remove(&(worker, job));
+                self.traces.insert((worker, job));
+                self.step(|s, now, effects| s.traced(now, worker, job, effects));
+            }
+            Order::Prove => {
+                self.step(|s, now, effects| s.traced(now, worker, job, effects));
+                if self.orders.remove(&(worker, job)).is_some() {
+                    self.step(|s, now, effects| s.proved(now, worker, job, effects));
+                }
+            }
+        }
+    }
+
+    fn verify(&mut self, at: usize, good: bool) {
+        let Some((&run, &(job, worker))) = self.verifying.iter().nth(at % self.verifying.len().max(1)) else { return };
+        self.verifying.remove(&run);
+        if good {
+            self.cached.insert(job);
+        }
+        let quarantined_before = self.scheduler.workers().iter().filter(|w| w.quarantined).count();
+        self.step(|s, now, effects| s.verified(now, worker, job, run, good.then_some(30), effects));
+        assert_eq!(self.scheduler.cache().contains(job), self.cached.contains(&job), "only true proofs are cached");
+        assert!(!good || quarantined_before == self.scheduler.workers().iter().filter(|w| w.quarantined).count());
+    }
+
+    fn crash(&mut self, at: usize) {
+        let Some((&worker, &backend)) = self.up.iter().nth(at % self.up.len().max(1)) else { return };
+        self.up.remove(&worker);
+        self.lose_process(worker);
+        self.step(|s, now, effects| s.worker_down(now, worker, effects));
+        self.start_worker(worker, backend);
+    }
+
+    /// Lets every open thing come to its end.
+    fn run_out(&mut self) {
+        for _ in 0..10_000 {
+            if self.orders.is_empty() && self.verifying.is_empty() {
+                break;
+            }
+            self.answer_order(0, 9, 10);
+            self.verify(0, true);
+        }
+        assert!(self.orders.is_empty() && self.verifying.is_empty(), "comes to rest");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Submit { job: u64, body: u8, priority: usize, limit: Option<u8>, deadline: Option<u64>, force_cpu: bool },
+    Withdraw { at: usize },
+    Cancel { at: usize },
+    Answer { at: usize, luck: u8, height: u8 },
+    Verify { at: usize, good: bool },
+    Crash { at: usize },
+    Tick { seconds: u64 },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0u64..7, 0u8..2, 0usize..5, prop::option::weighted(0.2, 9u8..14), prop::option::weighted(0.2, 1u64..30), any::<bool>())
+            .prop_map(|(job, body, priority, limit, deadline, force_cpu)| Event::Submit { job, body, priority, limit, deadline, force_cpu }),
+        2 => (0usize..9).prop_map(|at| Event::Withdraw { at }),
+        1 => (0usize..9).prop_map(|at| Event::Cancel { at }),
+        // Heights up to one that never fits into 20 GiB.
+        9 => (0usize..9, 0u8..12, 9u8..23).prop_map(|(at, luck, height)| Event::Answer { at, luck, height }),
+        4 => (0usize..9, prop::bool::weighted(0.85)).prop_map(|(at, good)| Event::Verify { at, good }),
+        1 => (0usize..3).prop_map(|at| Event::Crash { at }),
+        1 => (1u64..10).prop_map(|seconds| Event::Tick { seconds }),
+    ]
+}
+
+fn play(world: &mut World, event: &Event) {
+    match *event {
+        Event::Submit { job, body, priority, limit, deadline, force_cpu } => {
+            let mut wish = world.wish(job, body, Priority::ALL[priority]);
+            wish.max_log2_padded_height = limit;
+            wish.deadline = deadline.map(|seconds| world.now + Duration::from_secs(seconds));
+            // One answer for one body: the flag is a property of the bytes in this world.
+            wish.force_cpu = force_cpu && body == 1;
+            let was_cached = world.scheduler.cache().contains(wish.job);
+            let result = world.submit(wish);
+            assert_eq!(was_cached, result == Ok(Accepted::Cached));
+        }
+        Event::Withdraw { at } | Event::Cancel { at } => {
+            let mut open: Vec<_> = world.open.iter().map(|(&interest, &job)| (interest, job)).collect();
+            open.sort_unstable();
+            let Some(&(interest, job)) = open.get(at % open.len().max(1)) else { return };
+            if matches!(event, Event::Cancel { .. }) {
+                world.step(|s, now, effects| s.cancel(now, job, interest, effects));
+                assert_eq!(world.answered.get(&interest), Some(&Outcome::Cancelled));
+            } else {
+                world.open.remove(&interest);
+                world.step(|s, now, effects| s.withdraw(now, job, interest, effects));
+                assert!(!world.answered.contains_key(&interest), "who left hears nothing");
+            }
+            if !world.open.values().any(|&other| other == job) {
+                assert!(!world.running().contains_key(&job), "the slot is free");
+            }
+        }
+        Event::Answer { at, luck, height } => world.answer_order(at, luck, height),
+        Event::Verify { at, good } => world.verify(at, good),
+        Event::Crash { at } => world.crash(at),
+        Event::Tick { seconds } => {
+            world.now += Duration::from_secs(seconds);
+            world.step(Scheduler::tick);
+        }
+    }
+}
+
+fn backends() -> impl Strategy<Value = Vec<Backend>> {
+    prop_oneof![
+        Just(vec![Backend::Cpu]),
+        Just(vec![Backend::Cpu, Backend::Cpu]),
+        Just(vec![Backend::Gpu]),
+        Just(vec![Backend::Cpu, Backend::Gpu]),
+        Just(vec![Backend::Mock]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    /// Whatever happens, in whatever order: the invariants hold after each event, and in the end every accepted wish has ended
+    /// exactly once and nothing is left behind.
+    #[test]
+    fn nothing_is_lost(
+        kinds in backends(),
+        trace_ahead in 0usize..3,
+        quarantine_after in 0u32..3,
+        drains: bool,
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        let mut world = World::new(Config { trace_ahead, quarantine_after, proof_cache_bytes: 70, ..config() }, &kinds);
+        let mut accepted = 0;
+        for event in &events {
+            let open = world.open.len();
+            play(&mut world, event);
+            accepted += usize::from(matches!(event, Event::Submit { .. }) && world.open.len() > open);
+        }
+        let _ = accepted;
+        if drains {
+            let waits: Vec<JobId> = world.open.values().copied()
+                .filter(|&job| world.scheduler.view(job).is_some_and(|view| view.position.is_some())).collect();
+            world.step(Scheduler::drain);
+            for job in waits {
+                prop_assert!(!world.scheduler.is_live(job), "who has no slot is sent elsewhere");
+            }
+            let late = world.wish(99, 0, Priority::High);
+            prop_assert_eq!(world.submit(late), Err(Refusal::Draining));
+        }
+        world.run_out();
+        prop_assert!(world.open.is_empty(), "all have ended: {:?}", world.open);
+        prop_assert!(world.scheduler.is_idle());
+        prop_assert_eq!(world.scheduler.body_bytes(), 0);
+        prop_assert_eq!(world.scheduler.queued(), 0);
+        prop_assert!(world.scheduler.reserved.is_empty() && world.scheduler.unknown.is_empty());
+        prop_assert!(world.running().is_empty());
+        prop_assert!(world.scheduler.workers.values().all(|worker| worker.lane.is_none()));
+        prop_assert!(world.traces.is_empty(), "no worker holds the trace of a job that ended");
+        prop_assert_eq!(world.cached.len(), world.scheduler.cache().len());
+    }
+
+    /// With one slot, a High job waits for at most one Low one: that which has the slot already.
+    #[test]
+    fn high_waits_for_at_most_one_low(lows in 1u64..5, done_before in 0usize..6, trace_ahead in 0usize..3) {
+        let mut world = World::new(Config { trace_ahead, ..config() }, &[Backend::Cpu]);
+        for n in 0..lows {
+            let wish = world.wish(n, 0, Priority::Low);
+            world.submit(wish).expect("accepted");
+        }
+        for _ in 0..done_before {
+            world.answer_order(0, 9, 10);
+            world.verify(0, true);
+        }
+        let high = world.wish(77, 0, Priority::High);
+        let answer_of = high.interest;
+        world.submit(high).expect("accepted");
+        let started = world.starts.len();
+        world.run_out();
+        let before_high = world.starts[started..].iter().take_while(|&&started| started != job(77)).count();
+        prop_assert!(before_high <= 1, "{before_high} Low jobs started first");
+        prop_assert_eq!(&world.answered[&answer_of], &Outcome::Proved);
+    }
+}
+
+#[test]
+fn first_in_first_out_inside_a_priority() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    for n in 0..4 {
+        let wish = world.wish(n, 0, Priority::Normal);
+        world.submit(wish).expect("accepted");
+    }
+    world.run_out();
+    assert_eq!(world.starts, [job(0), job(1), job(2), job(3)]);
+}
+
+#[test]
+fn equal_claims_share_one_run_and_one_may_leave() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    let (first, second) = (world.wish(1, 0, Priority::Low), world.wish(1, 0, Priority::Low));
+    assert_eq!(world.submit(first.clone()), Ok(Accepted::Queued));
+    assert_eq!(world.submit(second.clone()), Ok(Accepted::Attached));
+    world.answer_order(0, 9, 10);
+    world.open.remove(&first.interest);
+    world.step(|s, now, effects| s.withdraw(now, first.job, first.interest, effects));
+    world.run_out();
+    assert_eq!(world.starts, [job(1)]);
+    assert_eq!(world.answered[&second.interest], Outcome::Proved);
+    let third = world.wish(1, 0, Priority::Low);
+    assert_eq!(world.submit(third), Ok(Accepted::Cached));
+}
+
+#[test]
+fn another_body_gets_its_own_run_when_the_first_fails() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    let (bad, good) = (world.wish(1, 0, Priority::Low), world.wish(1, 1, Priority::Low));
+    world.submit(bad.clone()).expect("accepted");
+    world.submit(good.clone()).expect("accepted");
+    world.answer_order(0, 0, 0);
+    assert!(matches!(world.answered[&bad.interest], Outcome::Failed(Failure::Endless { .. })));
+    assert!(!world.answered.contains_key(&good.interest));
+    world.run_out();
+    assert_eq!(world.answered[&good.interest], Outcome::Proved);
+}
+
+#[test]
+fn an_urgent_caller_lifts_the_job_it_joins() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    for n in 0..3 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(wish).expect("accepted");
+    }
+    let urgent = world.wish(2, 0, Priority::Highest);
+    world.submit(urgent).expect("accepted");
+    world.run_out();
+    assert_eq!(world.starts, [job(0), job(2), job(1)]);
+}
+
+#[test]
+fn a_lost_worker_is_retried_once_and_elsewhere() {
+    let mut world = World::new(config(), &[Backend::Cpu, Backend::Cpu]);
+    let wish = world.wish(1, 0, Priority::Low);
+    world.submit(wish.clone()).expect("accepted");
+    world.answer_order(0, 9, 10);
+    let first = world.running()[&job(1)];
+    world.crash(first.0 as usize);
+    let second = world.running()[&job(1)];
+    assert_ne!(first, second);
+    if world.orders.values().all(|&order| order == Order::Inspect) {
+        world.answer_order(0, 9, 10);
+    }
+    world.crash(second.0 as usize);
+    assert_eq!(world.answered[&wish.interest], Outcome::Failed(Failure::WorkerLost));
+}
+
+#[test]
+fn too_big_is_said_while_others_still_run() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    let (long, huge) = (world.wish(1, 0, Priority::Low), world.wish(2, 0, Priority::Low));
+    world.submit(long).expect("accepted");
+    world.answer_order(0, 9, 18);
+    world.submit(huge.clone()).expect("accepted");
+    let at = world.orders.keys().position(|&(_, other)| other == job(2)).expect("is inspected at once");
+    world.answer_order(at, 9, 22);
+    let limit = crate::memory::largest_log2_height(20 * GIB);
+    let expected = Outcome::Failed(Failure::TooBig { log2_padded_height: 22, limit });
+    assert_eq!(world.answered[&huge.interest], expected);
+    assert!(world.running().contains_key(&job(1)), "the other goes on");
+}
+
+#[test]
+fn wrong_proofs_quarantine_the_device() {
+    let mut world = World::new(Config { quarantine_after: 1, ..config() }, &[Backend::Cpu]);
+    let wish = world.wish(1, 0, Priority::Low);
+    world.submit(wish.clone()).expect("accepted");
+    while world.verifying.is_empty() {
+        world.answer_order(0, 9, 10);
+    }
+    world.verify(0, false);
+    assert_eq!(world.answered[&wish.interest], Outcome::Failed(Failure::NoDevice));
+    let next = world.wish(2, 0, Priority::Low);
+    assert_eq!(world.submit(next), Err(Refusal::NoDevice));
+}
+
+#[test]
+fn a_full_queue_refuses_and_says_when_to_come_back() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    for n in 0..7 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(wish).expect("one runs, six wait");
+    }
+    let wish = world.wish(8, 0, Priority::Highest);
+    let Err(Refusal::QueueFull { retry_after }) = world.submit(wish) else { panic!("is full") };
+    assert!(retry_after >= Duration::from_secs(1));
+    // Who only joins a waiting job takes no room.
+    let joins = world.wish(3, 0, Priority::Low);
+    assert_eq!(world.submit(joins), Ok(Accepted::Attached));
+    let bytes = Submission { bytes: 2_000, ..world.wish(3, 1, Priority::Low) };
+    assert!(matches!(world.submit(bytes), Err(Refusal::QueueFull { .. })), "but not with bytes past the limit");
+}
+
+#[test]
+fn the_status_tells_stage_and_place() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    for n in 0..3 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(wish).expect("accepted");
+    }
+    assert_eq!(world.scheduler.view(job(0)).map(|view| (view.state, view.position)), Some((JobState::Tracing, None)));
+    assert_eq!(world.scheduler.view(job(2)).and_then(|view| view.position), Some(1));
+    world.run_out();
+    let view = world.scheduler.view(job(0)).expect("is remembered");
+    assert_eq!((view.state, view.log2_padded_height), (JobState::Done, Some(10)));
+    assert_eq!(world.scheduler.view(job(50)), None);
+}
