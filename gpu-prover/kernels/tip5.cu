@@ -141,7 +141,7 @@ __device__ __forceinline__ void permute_quad(u64 slot[4][2], const double b[8], 
 }
 
 // Element `e` of block `chunk` of row `row` as the sponge absorbs it: the row, a one, zeros.
-__device__ __forceinline__ u64 padded(const u64 *columns, u64 stride, u32 num_columns, u64 row, u32 column) {
+__device__ __forceinline__ u64 padded(const u64 *columns, u64 stride, u32 num_columns, u32 row, u32 column) {
     if (column < num_columns) return columns[(u64)column * stride + row];
     return column == num_columns ? ONE : 0;
 }
@@ -157,43 +157,28 @@ KERNEL __launch_bounds__(THREADS, 3) row_hash_dmma(const u64 *columns, u64 strid
     load_matrix(b);
     u32 lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     u32 num_chunks = num_columns / TIP5_RATE + 1;
-    u64 warps = (u64)gridDim.x * (THREADS / 32);
-    for (u64 tile = (u64)blockIdx.x * (THREADS / 32) + threadIdx.x / 32; tile * STATES_PER_WARP < rows; tile += warps) {
-        u64 row[2] = {tile * STATES_PER_WARP + g, tile * STATES_PER_WARP + g + 8};
-        bool live[2] = {row[0] < rows, row[1] < rows};
-        // Rows past the end repeat the last one: every lane of a warp must take part in the products.
-        u64 from[2] = {live[0] ? row[0] : rows - 1, live[1] ? row[1] : rows - 1};
+    u32 last = (u32)rows - 1, warps = gridDim.x * (THREADS / 32);
+    for (u32 tile = blockIdx.x * (THREADS / 32) + threadIdx.x / 32; tile * STATES_PER_WARP <= last; tile += warps) {
+        // Rows past the end repeat the last one: every lane of a warp must take part in the products. They also write
+        // its digest again, with the same value.
+        u32 row = tile * STATES_PER_WARP + g;
+        u32 from[2] = {row < last ? row : last, row + 8 < last ? row + 8 : last};
         u64 slot[4][2] = {};
-        u64 next[3][2];
-#pragma unroll
-        for (u32 k = 0; k < 2; k++) {
-            next[0][k] = padded(columns, stride, num_columns, from[k], t);
-            next[1][k] = padded(columns, stride, num_columns, from[k], 4 + t);
-            next[2][k] = t < 2 ? padded(columns, stride, num_columns, from[k], 8 + t) : 0;
-        }
+        // No loads ahead: other warps hide their latency, and twelve more registers would spill.
 #pragma unroll 1
         for (u32 chunk = 0; chunk < num_chunks; chunk++) {
+            u32 column = chunk * TIP5_RATE + t;
 #pragma unroll
             for (u32 k = 0; k < 2; k++) {
-                slot[0][k] = next[0][k];
-                slot[1][k] = next[1][k];
-                if (t < 2) slot[2][k] = next[2][k];
-            }
-            if (chunk + 1 < num_chunks) { // the next block's loads are under way during this permutation
-                u32 column = (chunk + 1) * TIP5_RATE;
-#pragma unroll
-                for (u32 k = 0; k < 2; k++) {
-                    next[0][k] = padded(columns, stride, num_columns, from[k], column + t);
-                    next[1][k] = padded(columns, stride, num_columns, from[k], column + 4 + t);
-                    next[2][k] = t < 2 ? padded(columns, stride, num_columns, from[k], column + 8 + t) : 0;
-                }
+                slot[0][k] = padded(columns, stride, num_columns, from[k], column);
+                slot[1][k] = padded(columns, stride, num_columns, from[k], column + 4);
+                if (t < 2) slot[2][k] = padded(columns, stride, num_columns, from[k], column + 8);
             }
             permute_quad(slot, b, shared);
         }
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
-            if (!live[k]) continue;
-            u64 *digest = digests + TIP5_DIGEST * (leaf_stride * row[k] + leaf_offset);
+            u64 *digest = digests + TIP5_DIGEST * (leaf_stride * from[k] + leaf_offset);
             digest[t] = canonical(slot[0][k]);
             if (t == 0) digest[4] = canonical(slot[1][k]);
         }
