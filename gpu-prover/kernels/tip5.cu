@@ -185,17 +185,17 @@ KERNEL __launch_bounds__(THREADS, 3) row_hash_dmma(const u64 *columns, u64 strid
     }
 }
 
-__device__ __forceinline__ void merkle_level(u64 *nodes, u64 parents, u64 first_tile, u64 tile_step,
+__device__ __forceinline__ void merkle_level(u64 *nodes, u32 parents, u32 first_tile, u32 tile_step,
                                              const double b[8], const Shared &shared) {
     u32 lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-    for (u64 tile = first_tile; tile * STATES_PER_WARP < parents; tile += tile_step) {
+    for (u32 tile = first_tile; tile * STATES_PER_WARP < parents; tile += tile_step) {
         u64 slot[4][2];
-        u64 node[2];
+        u32 node[2];
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
-            u64 i = tile * STATES_PER_WARP + g + 8 * k;
+            u32 i = tile * STATES_PER_WARP + g + 8 * k;
             node[k] = parents + (i < parents ? i : parents - 1);
-            const u64 *children = nodes + 2 * TIP5_DIGEST * node[k];
+            const u64 *children = nodes + (u64)(2 * TIP5_DIGEST) * node[k];
             slot[0][k] = children[t];
             slot[1][k] = children[4 + t];
             slot[2][k] = t < 2 ? children[8 + t] : ONE;
@@ -204,7 +204,7 @@ __device__ __forceinline__ void merkle_level(u64 *nodes, u64 parents, u64 first_
         permute_quad(slot, b, shared);
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
-            u64 *digest = nodes + TIP5_DIGEST * node[k];
+            u64 *digest = nodes + (u64)TIP5_DIGEST * node[k];
             digest[t] = canonical(slot[0][k]);
             if (t == 0) digest[4] = canonical(slot[1][k]);
         }
@@ -217,8 +217,8 @@ KERNEL __launch_bounds__(THREADS, 3) merkle_level_dmma(u64 *nodes, u64 parents) 
     load_shared(shared);
     double b[8];
     load_matrix(b);
-    merkle_level(nodes, parents, (u64)blockIdx.x * (THREADS / 32) + threadIdx.x / 32,
-                 (u64)gridDim.x * (THREADS / 32), b, shared);
+    merkle_level(nodes, (u32)parents, blockIdx.x * (THREADS / 32) + threadIdx.x / 32, gridDim.x * (THREADS / 32), b,
+                 shared);
 }
 
 // All levels from `parents` nodes up to the root, in one block: launches would cost more than the hashing.
@@ -228,7 +228,7 @@ KERNEL __launch_bounds__(THREADS, 1) merkle_top_dmma(u64 *nodes, u64 parents) {
     double b[8];
     load_matrix(b);
     for (; parents; parents >>= 1) {
-        merkle_level(nodes, parents, threadIdx.x / 32, THREADS / 32, b, shared);
+        merkle_level(nodes, (u32)parents, threadIdx.x / 32, THREADS / 32, b, shared);
         __syncthreads();
     }
 }
