@@ -1,4 +1,5 @@
 //! What the end-to-end tests, the demo and the bench share.
 
 pub mod fixtures;
+pub mod machine;
 pub mod pods;
