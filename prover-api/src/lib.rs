@@ -2,6 +2,7 @@
 //!
 //! This crate verifies proofs and never makes one.
 
+pub mod client;
 pub mod framing;
 pub mod headers;
 mod id;

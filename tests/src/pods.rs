@@ -22,17 +22,6 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is not built; run `cargo build --release --workspace --bins` first"))
 }
 
-/// A plain HTTP client, without retries or intelligence.
-///
-/// # Errors
-///
-/// Those of the library.
-pub fn http(timeout: Duration) -> Result<reqwest::Client> {
-    // The second installation fails: one is what is wanted.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    Ok(reqwest::Client::builder().timeout(timeout).build()?)
-}
-
 /// A running pod; killed when dropped.
 #[derive(Debug)]
 pub struct Pod {
@@ -82,9 +71,9 @@ impl Pod {
     /// When it does not get ready in time; the error shows its log.
     pub async fn ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
-        let client = http(Duration::from_secs(2))?;
+        let client = crate::http::client()?;
         loop {
-            let answer = client.get(format!("{}/readyz", self.url)).send().await;
+            let answer = client.get(format!("{}/readyz", self.url)).timeout(Duration::from_secs(2)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }

@@ -24,15 +24,12 @@ pub struct Verify {
 
 impl Verify {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let stored = match &self.proof {
-            Some(proof) => {
-                let name = proof.file_name().unwrap_or(proof.as_os_str()).to_string_lossy().into_owned();
-                vec![Stored { name, claim: store::claim(&self.path)?, proof: store::proof_bytes(proof)? }]
-            }
-            None => {
-                ensure!(self.path.is_dir(), "{}: a claim needs its proof: fleet verify CLAIM PROOF", self.path.display());
-                store::pairs(&self.path)?
-            }
+        let stored = if let Some(proof) = &self.proof {
+            let name = proof.file_name().unwrap_or(proof.as_os_str()).to_string_lossy().into_owned();
+            vec![Stored { name, claim: store::claim(&self.path)?, proof: store::proof_bytes(proof)? }]
+        } else {
+            ensure!(self.path.is_dir(), "{}: a claim needs its proof: fleet verify CLAIM PROOF", self.path.display());
+            store::pairs(&self.path)?
         };
         let width = stored.iter().map(|stored| stored.name.len()).max().unwrap_or(0).max(COLLECTION.len());
         let mut all_valid = true;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use prover_api::{Capacity, JobKind, MockJob, headers};
 use triton_vm::prelude::{BFieldElement, Claim, Digest};
+use upgrader_fleet_tests::http;
 use upgrader_fleet_tests::machine::gib;
-use upgrader_fleet_tests::pods::{Pod, http, own_resident_bytes, resident_bytes};
+use upgrader_fleet_tests::pods::{Pod, own_resident_bytes, resident_bytes};
 
 use crate::spread::{Spread, ms};
 
@@ -31,13 +32,8 @@ pub async fn measure() -> Result<()> {
         measured.extend(client.await??);
     }
     let whole = began.elapsed();
-    let capacity: Capacity = http(Duration::from_secs(10))?
-        .get(format!("{}/v1/capacity", pod.url()))
-        .send()
-        .await?
-        .error_for_status()?
-        .json()
-        .await?;
+    let capacity: Capacity =
+        http::client()?.get(format!("{}/v1/capacity", pod.url())).send().await?.error_for_status()?.json().await?;
     let queued: usize = capacity.queue.values().map(|waiting| waiting.jobs).sum();
     ensure!(queued + capacity.running == JOBS as usize, "{queued} queued and {} running of {JOBS}", capacity.running);
     let (full, full_all) = (own_resident_bytes(pod.pid())?, resident_bytes(pod.pid())?);
@@ -65,7 +61,7 @@ pub async fn measure() -> Result<()> {
 
 /// One client's share of the jobs, one after the other; the time of each.
 async fn enqueue(pod: String, client: u64) -> Result<Vec<Duration>> {
-    let http = http(Duration::from_secs(60))?;
+    let http = http::client()?;
     let mut measured = Vec::new();
     for number in 0..JOBS / CLIENTS {
         let salt = client * JOBS + number;

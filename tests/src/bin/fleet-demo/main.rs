@@ -21,8 +21,9 @@ use neptune_primitives::network::Network;
 use prover_api::{JobId, JobKind, JobState, JobStatus};
 use triton_vm::prelude::Stark;
 use upgrader_fleet_tests::fixtures::STORED;
+use upgrader_fleet_tests::http;
 use upgrader_fleet_tests::machine::{Machine, gib};
-use upgrader_fleet_tests::pods::{self, Pod};
+use upgrader_fleet_tests::pods::Pod;
 
 /// How far into the largest proof its pod is killed: late enough to lose real work.
 const KILL_AFTER: Duration = Duration::from_secs(1);
@@ -98,10 +99,13 @@ async fn run() -> Result<()> {
 
 /// Waits until a pod proves the job, gives it some time, and kills the pod. Returns its URL.
 async fn kill_the_pod_that_proves(pods: &mut [Pod], job: JobId, board: &Board) -> Result<String> {
-    let client = pods::http(Duration::from_secs(2))?;
+    let client = http::client()?;
     loop {
         for pod in pods.iter_mut() {
-            let Ok(answer) = client.get(format!("{}/v1/proofs/{job}", pod.url())).send().await else { continue };
+            let Ok(answer) = client.get(format!("{}/v1/proofs/{job}", pod.url())).timeout(Duration::from_secs(2)).send().await
+            else {
+                continue;
+            };
             let Ok(status) = answer.json::<JobStatus>().await else { continue };
             ensure!(status.state != JobState::Done, "the largest job was over before its pod could be killed");
             if status.state == JobState::Proving {
