@@ -169,7 +169,10 @@ fn compile(
 ) -> Result<PathBuf> {
     let text = with_includes(source, &[Path::new("kernels"), generated])?;
     let key = hash(
-        [version, text.as_slice()].into_iter().chain(flags.iter().map(|f| f.as_bytes())).chain(gencode.iter().map(|f| f.as_bytes())),
+        [version, text.as_slice()]
+            .into_iter()
+            .chain(flags.iter().map(|f| f.as_bytes()))
+            .chain(gencode.iter().map(|f| f.as_bytes())),
     );
     let stem = source.file_stem().ok_or("a kernel without a name")?.to_string_lossy().into_owned();
     let object = objects.join(format!("{stem}-{key}.fatbin"));

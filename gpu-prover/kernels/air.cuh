@@ -63,28 +63,31 @@ FN void acc_mul_small(Acc &s, u64 a, u32 c) {
 #endif
 }
 
-// A load that the compiler may not merge with an equal one further up: a register held across a kernel costs more than
-// another look at a cache line that is already there. Fill kernels read what they have just written, which only an
-// ordinary load may do.
-FN u64 load_again(const u64 *p) {
+// Element of column `c`, counted from `at`. The compiler may neither merge the load with an equal one further up (a
+// register held across a kernel costs more than another look at a cache line that is already there), nor see how the
+// address is made: it would derive addresses from each other and hold dozens of them. Fill kernels read what they have
+// just written, which only an ordinary load may do.
+FN u64 load_column(const u64 *at, u64 stride, u32 c) {
 #if defined(__CUDA_ARCH__) && !defined(AIR_FILL)
     u64 r;
-    asm volatile("ld.global.nc.u64 %0, [%1];" : "=l"(r) : "l"(p));
+    asm volatile("{\n\t.reg .u64 p;\n\tmad.wide.u32 p, %2, %3, %1;\n\tld.global.nc.u64 %0, [p];\n\t}"
+                 : "=l"(r)
+                 : "l"(at), "r"(c), "r"((u32)stride * 8));
     return r;
 #else
-    return *p;
+    return at[c * stride];
 #endif
 }
-FN X load_again_x(const u64 *p, u64 stride) {
-    return x_of(load_again(p), load_again(p + stride), load_again(p + 2 * stride));
+FN X load_column_x(const u64 *at, u64 stride, u32 c) {
+    return x_of(load_column(at, stride, 3 * c), load_column(at, stride, 3 * c + 1), load_column(at, stride, 3 * c + 2));
 }
 
 #define AIR_PARAMETERS const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 row, u64 next_row
 #define AIR_ARGUMENTS main_columns, aux_columns, stride, row, next_row
-#define main_here(c) load_again(main_columns + (u64)(c) * stride + row)
-#define main_next(c) load_again(main_columns + (u64)(c) * stride + next_row)
-#define aux_here(c) load_again_x(aux_columns + (u64)(3 * (c)) * stride + row, stride)
-#define aux_next(c) load_again_x(aux_columns + (u64)(3 * (c)) * stride + next_row, stride)
+#define main_here(c) load_column(main_columns + row, stride, c)
+#define main_next(c) load_column(main_columns + next_row, stride, c)
+#define aux_here(c) load_column_x(aux_columns + row, stride, c)
+#define aux_next(c) load_column_x(aux_columns + next_row, stride, c)
 
 // sums: 3 base columns, `stride` apart. The first kernel of a kind writes, the others add.
 #ifdef __CUDACC__

@@ -19,30 +19,14 @@ pub fn first_difference(ours: &Proof, theirs: &Proof) -> Option<String> {
             continue;
         }
         let (our_words, their_words) = (our_item.encode(), their_item.encode());
-        let word = our_words
-            .iter()
-            .zip(&their_words)
-            .position(|(our, their)| our != their);
+        let word = our_words.iter().zip(&their_words).position(|(our, their)| our != their);
         let place = word.map_or_else(
             || format!("lengths {} and {}", our_words.len(), their_words.len()),
-            |word| {
-                format!(
-                    "word {word} of {}: {} and {}",
-                    our_words.len(),
-                    our_words[word],
-                    their_words[word]
-                )
-            },
+            |word| format!("word {word} of {}: {} and {}", our_words.len(), our_words[word], their_words[word]),
         );
-        return Some(format!(
-            "item {number}, {our_item} (theirs: {their_item}), {place}"
-        ));
+        return Some(format!("item {number}, {our_item} (theirs: {their_item}), {place}"));
     }
-    Some(format!(
-        "{} and {} items",
-        ours.items.len(),
-        theirs.items.len()
-    ))
+    Some(format!("{} and {} items", ours.items.len(), theirs.items.len()))
 }
 
 #[cfg(test)]
@@ -63,15 +47,8 @@ mod tests {
     #[test]
     fn the_first_differing_item_is_named() {
         assert_eq!(first_difference(&proof(9, false), &proof(9, false)), None);
-        let difference =
-            first_difference(&proof(9, false), &proof(10, false)).expect("the heights differ");
-        assert!(
-            difference.starts_with("item 1, Log2PaddedHeight"),
-            "{difference}"
-        );
-        assert_eq!(
-            first_difference(&proof(9, false), &proof(9, true)).as_deref(),
-            Some("2 and 3 items")
-        );
+        let difference = first_difference(&proof(9, false), &proof(10, false)).expect("the heights differ");
+        assert!(difference.starts_with("item 1, Log2PaddedHeight"), "{difference}");
+        assert_eq!(first_difference(&proof(9, false), &proof(9, true)).as_deref(), Some("2 and 3 items"));
     }
 }

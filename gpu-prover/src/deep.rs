@@ -27,25 +27,18 @@ pub fn add_weighted_columns<F>(
     const CHUNK: usize = 1 << 10;
     let n = coefficients.rows();
     let (low, high) = sum.split_at_mut(n);
-    low.par_chunks_mut(CHUNK)
-        .zip(high.par_chunks_mut(CHUNK))
-        .enumerate()
-        .for_each(|(chunk, (low, high))| {
-            let start = chunk * CHUNK;
-            for ((column, randomizer), &weight) in
-                coefficients.iter_columns().zip(randomizers).zip(weights)
-            {
-                low.iter_mut()
-                    .zip(&column[start..])
-                    .for_each(|(sum, &c)| *sum += weight * c);
-                let randomizer = randomizer.get(start..).unwrap_or_default();
-                for ((low, high), &r) in low.iter_mut().zip(high.iter_mut()).zip(randomizer) {
-                    let term = weight * r;
-                    *low -= term;
-                    *high += term;
-                }
+    low.par_chunks_mut(CHUNK).zip(high.par_chunks_mut(CHUNK)).enumerate().for_each(|(chunk, (low, high))| {
+        let start = chunk * CHUNK;
+        for ((column, randomizer), &weight) in coefficients.iter_columns().zip(randomizers).zip(weights) {
+            low.iter_mut().zip(&column[start..]).for_each(|(sum, &c)| *sum += weight * c);
+            let randomizer = randomizer.get(start..).unwrap_or_default();
+            for ((low, high), &r) in low.iter_mut().zip(high.iter_mut()).zip(randomizer) {
+                let term = weight * r;
+                *low -= term;
+                *high += term;
             }
-        });
+        }
+    });
 }
 
 /// The combinations `P = sum_{i<4} w_i s_i` and `R = sum_{i>=1} w_i s_i` of the randomized quotient segments.
@@ -56,16 +49,11 @@ pub fn combine_segments(
     let combine = |range: std::ops::Range<usize>| {
         let mut sum = vec![X_ZERO; segments[0].len()];
         for i in range {
-            sum.par_iter_mut()
-                .zip(&segments[i])
-                .for_each(|(sum, &s)| *sum += s * weights[i]);
+            sum.par_iter_mut().zip(&segments[i]).for_each(|(sum, &s)| *sum += s * weights[i]);
         }
         sum
     };
-    [
-        combine(0..NUM_QUOTIENT_SEGMENTS),
-        combine(1..NUM_RANDOMIZED_QUOTIENT_SEGMENTS),
-    ]
+    [combine(0..NUM_QUOTIENT_SEGMENTS), combine(1..NUM_RANDOMIZED_QUOTIENT_SEGMENTS)]
 }
 
 /// The DEEP codeword on the FRI domain from the codewords of `W`, `P` and `R`; see
@@ -87,29 +75,20 @@ pub fn codeword(
         (table, points.current, values.current),
         (table, points.next, values.next),
         (segments, points.segments, values.segments),
-        (
-            shifted_segments,
-            points.shifted_segments,
-            values.shifted_segments,
-        ),
+        (shifted_segments, points.shifted_segments, values.shifted_segments),
     ];
     let mut codeword = vec![X_ZERO; domains.fri_length()];
-    codeword
-        .par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(chunk, codeword)| {
-            let start = chunk * CHUNK;
-            let first = FRI_OFFSET * generator.mod_pow(start as u64);
-            let domain: Vec<BFieldElement> = powers(first, generator, codeword.len());
-            for ((values, point, value_at_point), &weight) in components.into_iter().zip(weights) {
-                let denominators = domain.iter().map(|&x| -(point - x)).collect();
-                let inverses = XFieldElement::batch_inversion(denominators);
-                for ((sum, &value), inverse) in
-                    codeword.iter_mut().zip(&values[start..]).zip(inverses)
-                {
-                    *sum += (value - value_at_point) * inverse * weight;
-                }
+    codeword.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, codeword)| {
+        let start = chunk * CHUNK;
+        let first = FRI_OFFSET * generator.mod_pow(start as u64);
+        let domain: Vec<BFieldElement> = powers(first, generator, codeword.len());
+        for ((values, point, value_at_point), &weight) in components.into_iter().zip(weights) {
+            let denominators = domain.iter().map(|&x| -(point - x)).collect();
+            let inverses = XFieldElement::batch_inversion(denominators);
+            for ((sum, &value), inverse) in codeword.iter_mut().zip(&values[start..]).zip(inverses) {
+                *sum += (value - value_at_point) * inverse * weight;
             }
-        });
+        }
+    });
     codeword
 }

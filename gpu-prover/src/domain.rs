@@ -43,10 +43,7 @@ impl Domains {
             .max(2 * NUM_TRACE_RANDOMIZERS + 1)
             .max(NUM_QUOTIENT_RANDOMIZERS)
             .next_power_of_two();
-        Ok(Self {
-            padded_height,
-            trace_length: randomized / 2,
-        })
+        Ok(Self { padded_height, trace_length: randomized / 2 })
     }
 
     /// Rows of the padded execution trace, as announced in the proof.
@@ -132,8 +129,7 @@ pub fn root_of_unity(length: usize) -> BFieldElement {
 }
 
 fn domain(length: usize) -> ArithmeticDomain {
-    ArithmeticDomain::of_length(length)
-        .expect("domain lengths are powers of two below the field's two-adicity")
+    ArithmeticDomain::of_length(length).expect("domain lengths are powers of two below the field's two-adicity")
 }
 
 /// `factor, factor base, factor base^2, ..`: `length` of them.
@@ -169,10 +165,7 @@ mod tests {
     #[test]
     fn short_traces_still_have_a_domain_of_512() {
         let domains = Domains::new(256).expect("a legal height");
-        assert_eq!(
-            (domains.padded_height(), domains.trace_length()),
-            (256, 512)
-        );
+        assert_eq!((domains.padded_height(), domains.trace_length()), (256, 512));
     }
 
     #[test]
@@ -182,10 +175,7 @@ mod tests {
         for j in 0..NUM_COSETS {
             let of_coset: Vec<_> = fri.iter().copied().skip(j).step_by(NUM_COSETS).collect();
             assert_eq!(domains.coset(j).values(), of_coset);
-            assert_eq!(
-                domains.coset_zerofier(j),
-                of_coset[3].mod_pow(512) - BFieldElement::new(1)
-            );
+            assert_eq!(domains.coset_zerofier(j), of_coset[3].mod_pow(512) - BFieldElement::new(1));
         }
         assert_eq!(domains.fri_point(77), fri[77]);
     }

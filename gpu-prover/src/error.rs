@@ -14,9 +14,7 @@ pub enum ProtocolError {
     },
 
     /// Claim and trace are about different programs; no verifier would accept the proof.
-    #[error(
-        "the claim is about another program than the one that was executed: build the claim from the traced program"
-    )]
+    #[error("the claim is about another program than the one that was executed: build the claim from the traced program")]
     ProgramMismatch,
 
     /// The sampled out-of-domain point collides with an opened row. Happens with negligible probability.
@@ -28,9 +26,7 @@ pub enum ProtocolError {
     Cancelled,
 
     /// The operating system gave no randomness.
-    #[error(
-        "the operating system gives no randomness ({0}): check that the process may call getrandom(2)"
-    )]
+    #[error("the operating system gives no randomness ({0}): check that the process may call getrandom(2)")]
     NoRandomness(String),
 
     /// A backend answered with data of the wrong shape: a bug in this crate.
@@ -65,9 +61,7 @@ pub enum GpuError {
     },
 
     /// The driver is older than the CUDA version the kernels need.
-    #[error(
-        "the NVIDIA driver supports CUDA {found}, this build needs {needed}: upgrade the driver"
-    )]
+    #[error("the NVIDIA driver supports CUDA {found}, this build needs {needed}: upgrade the driver")]
     DriverTooOld {
         /// CUDA version the driver supports, for example `12.4`.
         found: String,
@@ -101,9 +95,7 @@ pub enum GpuError {
     Plan(#[from] crate::plan::PlanError),
 
     /// The device refused an allocation that the plan had counted on.
-    #[error(
-        "the device is out of memory: {requested} bytes asked for, {free} free; another process may be using it"
-    )]
+    #[error("the device is out of memory: {requested} bytes asked for, {free} free; another process may be using it")]
     OutOfMemory {
         /// Bytes asked for.
         requested: u64,
@@ -121,9 +113,7 @@ pub enum GpuError {
     },
 
     /// A kernel could not be launched, or failed while it ran. The context is lost.
-    #[error(
-        "kernel {kernel} failed: {detail}; restart the process, its CUDA context cannot be used any more"
-    )]
+    #[error("kernel {kernel} failed: {detail}; restart the process, its CUDA context cannot be used any more")]
     Kernel {
         /// The kernel's name.
         kernel: &'static str,
@@ -132,9 +122,7 @@ pub enum GpuError {
     },
 
     /// A proof was made, but the verifier rejects it.
-    #[error(
-        "the device made a proof that does not verify: take the device out of service and run its memory tests"
-    )]
+    #[error("the device made a proof that does not verify: take the device out of service and run its memory tests")]
     VerificationFailed,
 
     /// An error of the protocol.

@@ -14,10 +14,7 @@ use crate::domain::{Domains, FRI_OFFSET, NUM_COSETS, powers};
 use crate::matrix::Matrix;
 
 /// What can be a table's element: it can be scaled by base field elements.
-pub trait Element:
-    FiniteField + MulAssign<BFieldElement> + Mul<BFieldElement, Output = Self> + Send + Sync + Copy
-{
-}
+pub trait Element: FiniteField + MulAssign<BFieldElement> + Mul<BFieldElement, Output = Self> + Send + Sync + Copy {}
 
 impl Element for BFieldElement {}
 
@@ -36,34 +33,17 @@ pub fn interpolate<F: Element>(table: &Matrix<F>) -> Matrix<F> {
 ///
 /// # Panics
 /// If there are fewer randomizers than columns.
-pub fn extend_coset<F: Element>(
-    domains: &Domains,
-    coset: usize,
-    coefficients: &Matrix<F>,
-    randomizers: &[&[F]],
-) -> Matrix<F> {
-    assert!(
-        randomizers.len() >= coefficients.columns(),
-        "each column needs a randomizer"
-    );
+pub fn extend_coset<F: Element>(domains: &Domains, coset: usize, coefficients: &Matrix<F>, randomizers: &[&[F]]) -> Matrix<F> {
+    assert!(randomizers.len() >= coefficients.columns(), "each column needs a randomizer");
     let n = domains.trace_length();
     let zerofier = domains.coset_zerofier(coset);
     let offsets = powers(BFieldElement::new(1), domains.coset_offset(coset), n);
     let mut values = coefficients.clone();
-    values
-        .par_columns_mut()
-        .zip(randomizers)
-        .for_each(|(column, randomizer)| {
-            column
-                .iter_mut()
-                .zip(*randomizer)
-                .for_each(|(c, &r)| *c += r * zerofier);
-            column
-                .iter_mut()
-                .zip(&offsets)
-                .for_each(|(c, &offset)| *c *= offset);
-            ntt(column);
-        });
+    values.par_columns_mut().zip(randomizers).for_each(|(column, randomizer)| {
+        column.iter_mut().zip(*randomizer).for_each(|(c, &r)| *c += r * zerofier);
+        column.iter_mut().zip(&offsets).for_each(|(c, &offset)| *c *= offset);
+        ntt(column);
+    });
     values
 }
 
@@ -85,25 +65,19 @@ pub fn interpolate_on_fri_domain<F: Element>(mut values: Vec<F>) -> Vec<F> {
 
 /// From values on the eight cosets to values on the FRI domain in its natural order.
 pub fn interleave_cosets<F: Copy + Send + Sync>(cosets: &[Vec<F>; NUM_COSETS]) -> Vec<F> {
-    (0..NUM_COSETS * cosets[0].len())
-        .into_par_iter()
-        .map(|row| cosets[row % NUM_COSETS][row / NUM_COSETS])
-        .collect()
+    (0..NUM_COSETS * cosets[0].len()).into_par_iter().map(|row| cosets[row % NUM_COSETS][row / NUM_COSETS]).collect()
 }
 
 /// Multiply coefficient `i` by `factor^i`.
 pub fn scale<F: Element>(coefficients: &mut [F], factor: BFieldElement) {
     const CHUNK: usize = 1 << 12;
-    coefficients
-        .par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(index, chunk)| {
-            let mut power = factor.mod_pow((index * CHUNK) as u64);
-            for coefficient in chunk {
-                *coefficient *= power;
-                power *= factor;
-            }
-        });
+    coefficients.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
+        let mut power = factor.mod_pow((index * CHUNK) as u64);
+        for coefficient in chunk {
+            *coefficient *= power;
+            power *= factor;
+        }
+    });
 }
 
 #[cfg(test)]
@@ -120,21 +94,14 @@ mod tests {
         let table = Matrix::from_column_major(512, values).expect("two whole columns");
         let randomizers: Vec<_> = randomizers.chunks_exact(105).collect();
         let coefficients = interpolate(&table);
-        let cosets: [_; NUM_COSETS] =
-            std::array::from_fn(|j| extend_coset(&domains, j, &coefficients, &randomizers));
+        let cosets: [_; NUM_COSETS] = std::array::from_fn(|j| extend_coset(&domains, j, &coefficients, &randomizers));
         for (column, randomizer) in randomizers.iter().enumerate() {
             let randomizer = Polynomial::new(randomizer.to_vec());
-            let interpolant = domains
-                .trace()
-                .randomized_interpolant(table.column(column), &randomizer);
+            let interpolant = domains.trace().randomized_interpolant(table.column(column), &randomizer);
             let expected = domains.fri().evaluate(&interpolant);
-            let of_column: [_; NUM_COSETS] =
-                std::array::from_fn(|j| cosets[j].column(column).to_vec());
+            let of_column: [_; NUM_COSETS] = std::array::from_fn(|j| cosets[j].column(column).to_vec());
             assert_eq!(interleave_cosets(&of_column), expected);
-            assert_eq!(
-                evaluate_on_fri_domain(&domains, interpolant.coefficients()),
-                expected
-            );
+            assert_eq!(evaluate_on_fri_domain(&domains, interpolant.coefficients()), expected);
             let mut back = interpolate_on_fri_domain(expected);
             back.truncate(interpolant.coefficients().len());
             assert_eq!(back, interpolant.coefficients());

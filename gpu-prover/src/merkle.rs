@@ -19,25 +19,18 @@ impl Tree {
     /// # Panics
     /// If the number of leaves is not a power of two.
     pub fn new(leaves: &[Digest]) -> Self {
-        assert!(
-            leaves.len().is_power_of_two(),
-            "a Merkle tree has a power of two of leaves"
-        );
+        assert!(leaves.len().is_power_of_two(), "a Merkle tree has a power of two of leaves");
         let mut nodes = vec![Digest::default(); 2 * leaves.len()];
         nodes[leaves.len()..].copy_from_slice(leaves);
         let mut length = leaves.len() / 2;
         while length > 0 {
             let (parents, children) = nodes[length..4 * length].split_at_mut(length);
-            parents
-                .par_chunks_mut(NODES_PER_TASK)
-                .zip(children.par_chunks(2 * NODES_PER_TASK))
-                .for_each(|(parents, children)| {
-                    let pairs: Vec<_> = children
-                        .chunks_exact(2)
-                        .map(|pair| [pair[0], pair[1]])
-                        .collect();
+            parents.par_chunks_mut(NODES_PER_TASK).zip(children.par_chunks(2 * NODES_PER_TASK)).for_each(
+                |(parents, children)| {
+                    let pairs: Vec<_> = children.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
                     parents.copy_from_slice(&Tip5::hash_pair_many(&pairs));
-                });
+                },
+            );
             length /= 2;
         }
         Self { nodes }
@@ -75,11 +68,7 @@ mod tests {
             let theirs = MerkleTree::par_new(&leaves).expect("a power of two of leaves");
             assert_eq!(ours.root(), theirs.root());
             for index in 1..2 * leaves.len() {
-                assert_eq!(
-                    Some(ours.nodes()[index]),
-                    theirs.node(index),
-                    "node {index} of 2^{log2} leaves"
-                );
+                assert_eq!(Some(ours.nodes()[index]), theirs.node(index), "node {index} of 2^{log2} leaves");
             }
         }
     }

@@ -14,13 +14,9 @@ use crate::matrix::Matrix;
 pub fn evaluate<F>(coefficients: &[F], point: XFieldElement) -> XFieldElement
 where
     F: Copy,
-    XFieldElement:
-        std::ops::Add<F, Output = XFieldElement> + Mul<XFieldElement, Output = XFieldElement>,
+    XFieldElement: std::ops::Add<F, Output = XFieldElement> + Mul<XFieldElement, Output = XFieldElement>,
 {
-    coefficients
-        .iter()
-        .rev()
-        .fold(X_ZERO, |value, &coefficient| value * point + coefficient)
+    coefficients.iter().rev().fold(X_ZERO, |value, &coefficient| value * point + coefficient)
 }
 
 /// All randomized columns in `point`: `C(point) + (point^n - 1) r(point)`, by column.

@@ -22,8 +22,7 @@ use crate::error::ProtocolError;
 use crate::main_table::MainTable;
 use crate::randomness::Randomness;
 use crate::stages::{
-    CombinationValues, CombinationWeights, FriQuery, NUM_CONSTRAINTS, OutOfDomainPoints,
-    OutOfDomainRows, RowQuery, Stages,
+    CombinationValues, CombinationWeights, FriQuery, NUM_CONSTRAINTS, OutOfDomainPoints, OutOfDomainRows, RowQuery, Stages,
 };
 
 /// A stage of the proof, as reported to an [`Observer`] when it begins.
@@ -56,17 +55,10 @@ pub enum Stage {
 impl Stage {
     /// The stages of one proof in their order.
     pub fn sequence(domains: &Domains) -> impl Iterator<Item = Self> {
-        [
-            Self::FillMainTable,
-            Self::CommitMain,
-            Self::CommitAux,
-            Self::CommitQuotient,
-            Self::OutOfDomain,
-            Self::Deep,
-        ]
-        .into_iter()
-        .chain((1..=domains.num_fri_rounds()).map(|round| Self::Fri { round }))
-        .chain([Self::Open, Self::Done])
+        [Self::FillMainTable, Self::CommitMain, Self::CommitAux, Self::CommitQuotient, Self::OutOfDomain, Self::Deep]
+            .into_iter()
+            .chain((1..=domains.num_fri_rounds()).map(|round| Self::Fri { round }))
+            .chain([Self::Open, Self::Done])
     }
 
     /// A stable name, for logs and metrics.
@@ -138,9 +130,7 @@ pub fn prove_main_table<S: Stages>(
     randomness: Randomness,
     observer: &mut impl Observer,
 ) -> Result<Proof, S::Error> {
-    let randomness = randomness
-        .into_streams()
-        .map_err(|error| ProtocolError::NoRandomness(error.to_string()))?;
+    let randomness = randomness.into_streams().map_err(|error| ProtocolError::NoRandomness(error.to_string()))?;
     let domains = *main.domains();
     let mut stream = ProofStream::new();
     stream.alter_fiat_shamir_state_with(claim);
@@ -148,36 +138,26 @@ pub fn prove_main_table<S: Stages>(
     stages.begin(&domains)?;
 
     begin(observer, Stage::CommitMain)?;
-    stream.enqueue(ProofItem::MerkleRoot(
-        stages.commit_main(main, &randomness)?,
-    ));
+    stream.enqueue(ProofItem::MerkleRoot(stages.commit_main(main, &randomness)?));
     let challenges = Challenges::new(stream.sample_scalars(Challenges::SAMPLE_COUNT), claim);
 
     begin(observer, Stage::CommitAux)?;
-    stream.enqueue(ProofItem::MerkleRoot(
-        stages.commit_aux(&challenges, &randomness)?,
-    ));
+    stream.enqueue(ProofItem::MerkleRoot(stages.commit_aux(&challenges, &randomness)?));
     let quotient_weights = stream.sample_scalars(NUM_CONSTRAINTS);
 
     begin(observer, Stage::CommitQuotient)?;
-    stream.enqueue(ProofItem::MerkleRoot(
-        stages.commit_quotient(&quotient_weights, &randomness)?,
-    ));
+    stream.enqueue(ProofItem::MerkleRoot(stages.commit_quotient(&quotient_weights, &randomness)?));
 
     begin(observer, Stage::OutOfDomain)?;
     let points = out_of_domain_points(&domains, sample_scalar(&mut stream)?);
     let rows = stages.out_of_domain(&points)?;
     enqueue_out_of_domain_rows(&mut stream, &rows);
-    let weights =
-        CombinationWeights::from_scalars(&stream.sample_scalars(CombinationWeights::COUNT)).ok_or(
-            ProtocolError::Internal("the sponge gave another number of weights than asked for"),
-        )?;
+    let weights = CombinationWeights::from_scalars(&stream.sample_scalars(CombinationWeights::COUNT))
+        .ok_or(ProtocolError::Internal("the sponge gave another number of weights than asked for"))?;
 
     begin(observer, Stage::Deep)?;
     let values = CombinationValues::new(&rows, &weights);
-    stream.enqueue(ProofItem::MerkleRoot(
-        stages.commit_deep(&points, &values, &weights)?,
-    ));
+    stream.enqueue(ProofItem::MerkleRoot(stages.commit_deep(&points, &values, &weights)?));
     let indices = low_degree_test(stages, &domains, &mut stream, observer)?;
 
     let opened = indices.iter().map(|&index| domains.fri_point(index));
@@ -187,10 +167,7 @@ pub fn prove_main_table<S: Stages>(
 
     begin(observer, Stage::Open)?;
     let nodes = authentication_nodes(domains.fri_length(), &indices)?;
-    let openings = stages.open_rows(&RowQuery {
-        rows: indices,
-        nodes,
-    })?;
+    let openings = stages.open_rows(&RowQuery { rows: indices, nodes })?;
     stream.enqueue(ProofItem::MasterMainTableRows(openings.main));
     stream.enqueue(ProofItem::AuthenticationStructure(openings.main_nodes));
     stream.enqueue(ProofItem::MasterAuxTableRows(openings.aux));
@@ -210,10 +187,7 @@ fn begin(observer: &mut impl Observer, stage: Stage) -> Result<(), ProtocolError
 }
 
 fn sample_scalar(stream: &mut ProofStream) -> Result<XFieldElement, ProtocolError> {
-    stream
-        .sample_scalars(1)
-        .pop()
-        .ok_or(ProtocolError::Internal("the sponge gave no scalar"))
+    stream.sample_scalars(1).pop().ok_or(ProtocolError::Internal("the sponge gave no scalar"))
 }
 
 /// The four points derived from the challenge.
@@ -233,9 +207,7 @@ fn enqueue_out_of_domain_rows(stream: &mut ProofStream, rows: &OutOfDomainRows) 
     stream.enqueue(ProofItem::OutOfDomainMainRow(rows.next_main.clone()));
     stream.enqueue(ProofItem::OutOfDomainAuxRow(rows.next_aux.clone()));
     stream.enqueue(ProofItem::OutOfDomainQuotientSegments(rows.segments));
-    stream.enqueue(ProofItem::OutOfDomainQuotientSegments(
-        rows.shifted_segments,
-    ));
+    stream.enqueue(ProofItem::OutOfDomainQuotientSegments(rows.shifted_segments));
 }
 
 /// FRI after the commitment to its first codeword: fold, send the last codeword, open. Returns the indices at which
@@ -254,9 +226,8 @@ fn low_degree_test<S: Stages>(
     }
 
     let last_codeword = stages.fri_last_codeword()?;
-    let domain = ArithmeticDomain::of_length(last_codeword.len()).map_err(|_| {
-        ProtocolError::Internal("the last FRI codeword's length is not a power of two")
-    })?;
+    let domain = ArithmeticDomain::of_length(last_codeword.len())
+        .map_err(|_| ProtocolError::Internal("the last FRI codeword's length is not a power of two"))?;
     // The polynomial is interpolated on the subgroup, not on the round's coset; the verifier does the same.
     let last_polynomial = domain.interpolate(&last_codeword);
     stream.enqueue(ProofItem::FriCodeword(last_codeword));
@@ -269,10 +240,7 @@ fn low_degree_test<S: Stages>(
         return Err(ProtocolError::Internal("another number of FRI openings than queries").into());
     }
     for opening in openings {
-        let response = FriResponse {
-            auth_structure: opening.nodes,
-            revealed_leaves: opening.values,
-        };
+        let response = FriResponse { auth_structure: opening.nodes, revealed_leaves: opening.values };
         stream.enqueue(ProofItem::FriResponse(response));
     }
     // Only the verifier needs this scalar, but both sponges must be in the same state.
@@ -281,35 +249,21 @@ fn low_degree_test<S: Stages>(
 }
 
 /// Round 0 at the indices themselves, then every round but the last at the points where the fold takes its other half.
-fn fri_queries(
-    length: usize,
-    num_rounds: usize,
-    indices: &[usize],
-) -> Result<Vec<FriQuery>, ProtocolError> {
+fn fri_queries(length: usize, num_rounds: usize, indices: &[usize]) -> Result<Vec<FriQuery>, ProtocolError> {
     let query = |round: usize, indices: Vec<usize>| {
         let nodes = authentication_nodes(length >> round, &indices)?;
-        Ok(FriQuery {
-            round,
-            indices,
-            nodes,
-        })
+        Ok(FriQuery { round, indices, nodes })
     };
     let first = std::iter::once(query(0, indices.to_vec()));
     let others = (0..num_rounds).map(|round| {
         let length = length >> round;
-        query(
-            round,
-            indices.iter().map(|&a| (a + length / 2) % length).collect(),
-        )
+        query(round, indices.iter().map(|&a| (a + length / 2) % length).collect())
     });
     first.chain(others).collect()
 }
 
 /// The tree nodes that authenticate these leaves, highest index first.
-pub fn authentication_nodes(
-    num_leaves: usize,
-    leaves: &[usize],
-) -> Result<Vec<usize>, ProtocolError> {
+pub fn authentication_nodes(num_leaves: usize, leaves: &[usize]) -> Result<Vec<usize>, ProtocolError> {
     MerkleTree::authentication_structure_node_indices(num_leaves, leaves)
         .map(Iterator::collect)
         .map_err(|_| ProtocolError::Internal("an opened index lies outside of its tree"))
@@ -318,10 +272,7 @@ pub fn authentication_nodes(
 /// Whether an out-of-domain evaluation of the last quotient segment coincides with an opened one (specification chapter
 /// "Zero-Knowledge", section "Quotient Table Randomization"): whether `a^4 * 3^(4 d) = x` for an opened point `x` and
 /// some `-4 < d <= 4`.
-fn zero_knowledge_is_violated(
-    challenge_to_the_4: XFieldElement,
-    opened: impl IntoIterator<Item = BFieldElement>,
-) -> bool {
+fn zero_knowledge_is_violated(challenge_to_the_4: XFieldElement, opened: impl IntoIterator<Item = BFieldElement>) -> bool {
     // Opened points lie in the base field.
     let Some(point) = challenge_to_the_4.unlift() else {
         return false;
@@ -341,8 +292,7 @@ mod tests {
     fn zero_knowledge_check_knows_exactly_the_forbidden_ratios() {
         let x = BFieldElement::new(123_456_789);
         let zeta_4 = BFieldElement::new(81);
-        let violated =
-            |a_to_the_4: BFieldElement| zero_knowledge_is_violated(a_to_the_4.lift(), [x]);
+        let violated = |a_to_the_4: BFieldElement| zero_knowledge_is_violated(a_to_the_4.lift(), [x]);
         // a^4 3^(4 m) for m in 1..=4 meets x 3^(4 m') for m' in 0..=4
         for m in 1..=4 {
             for m_prime in 0..=4 {

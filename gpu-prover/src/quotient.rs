@@ -24,26 +24,12 @@ pub fn codeword_on_coset(
     weights: &[XFieldElement],
 ) -> Vec<XFieldElement> {
     // The crate's function serves any domain on which "next row" is a fixed distance; on one coset that distance is 1.
-    all_quotients_combined(
-        main.view(),
-        aux.view(),
-        domains.trace(),
-        domains.coset(coset),
-        challenges,
-        weights,
-    )
+    all_quotients_combined(main.view(), aux.view(), domains.trace(), domains.coset(coset), challenges, weights)
 }
 
 /// Cut the quotient's coefficients into segments of `2 n`: coefficient `k` goes to segment `k mod 4`.
 pub fn segments(coefficients: &[XFieldElement]) -> [Vec<XFieldElement>; NUM_QUOTIENT_SEGMENTS] {
-    std::array::from_fn(|segment| {
-        coefficients
-            .iter()
-            .skip(segment)
-            .step_by(NUM_QUOTIENT_SEGMENTS)
-            .copied()
-            .collect()
-    })
+    std::array::from_fn(|segment| coefficients.iter().skip(segment).step_by(NUM_QUOTIENT_SEGMENTS).copied().collect())
 }
 
 /// Randomize from the right: `s_4 = randomizer`, `s_i(X) = q_i(X) - 3^i s_{i+1}(3^4 X)`. The verifier recovers the
@@ -55,26 +41,18 @@ pub fn randomize(
     segments: [Vec<XFieldElement>; NUM_QUOTIENT_SEGMENTS],
     randomizer: Vec<XFieldElement>,
 ) -> [Vec<XFieldElement>; NUM_RANDOMIZED_QUOTIENT_SEGMENTS] {
-    assert!(
-        randomizer.len() <= segments[0].len(),
-        "the randomizer must fit into a segment"
-    );
+    assert!(randomizer.len() <= segments[0].len(), "the randomizer must fit into a segment");
     let shift = Stark::ZETA.mod_pow(NUM_QUOTIENT_SEGMENTS as u64);
     let mut randomized = vec![randomizer];
     for (index, mut segment) in segments.into_iter().enumerate().rev() {
         let factor = Stark::ZETA.mod_pow(index as u64);
         let mut shifted = randomized[randomized.len() - 1].clone();
         lde::scale(&mut shifted, shift);
-        segment
-            .par_iter_mut()
-            .zip(shifted)
-            .for_each(|(q, s)| *q -= s * factor);
+        segment.par_iter_mut().zip(shifted).for_each(|(q, s)| *q -= s * factor);
         randomized.push(segment);
     }
     randomized.reverse();
-    randomized
-        .try_into()
-        .expect("one more polynomial than segments")
+    randomized.try_into().expect("one more polynomial than segments")
 }
 
 /// Values of the randomized segments on the FRI domain: `8 n` rows, 5 columns.
@@ -82,12 +60,8 @@ pub fn evaluate_segments(
     domains: &Domains,
     segments: &[Vec<XFieldElement>; NUM_RANDOMIZED_QUOTIENT_SEGMENTS],
 ) -> Matrix<XFieldElement> {
-    let columns: Vec<_> = segments
-        .par_iter()
-        .map(|segment| lde::evaluate_on_fri_domain(domains, segment))
-        .collect();
-    Matrix::from_column_major(domains.fri_length(), columns.concat())
-        .expect("columns of equal length")
+    let columns: Vec<_> = segments.par_iter().map(|segment| lde::evaluate_on_fri_domain(domains, segment)).collect();
+    Matrix::from_column_major(domains.fri_length(), columns.concat()).expect("columns of equal length")
 }
 
 #[cfg(test)]
@@ -102,9 +76,8 @@ mod tests {
         let coefficients: Vec<XFieldElement> = randomness::column([4; 32], 64);
         let segments = segments(&coefficients);
         let x: XFieldElement = randomness::column([5; 32], 1)[0];
-        let recomposed: XFieldElement = (0..4)
-            .map(|i| x.mod_pow_u32(i) * evaluate(&segments[i as usize], x.mod_pow_u32(4)))
-            .sum();
+        let recomposed: XFieldElement =
+            (0..4).map(|i| x.mod_pow_u32(i) * evaluate(&segments[i as usize], x.mod_pow_u32(4))).sum();
         assert_eq!(recomposed, evaluate(&coefficients, x));
     }
 
@@ -118,8 +91,7 @@ mod tests {
         let zeta = Stark::ZETA;
         let x: XFieldElement = randomness::column([8; 32], 1)[0];
         for (i, q) in plain.iter().enumerate() {
-            let recovered = evaluate(&s[i], x)
-                + evaluate(&s[i + 1], x * zeta.mod_pow(4)) * zeta.mod_pow(i as u64);
+            let recovered = evaluate(&s[i], x) + evaluate(&s[i + 1], x * zeta.mod_pow(4)) * zeta.mod_pow(i as u64);
             assert_eq!(recovered, evaluate(q, x), "segment {i}");
         }
     }

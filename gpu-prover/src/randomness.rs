@@ -78,21 +78,16 @@ impl std::fmt::Debug for RandomStreams {
 impl RandomStreams {
     /// Randomizer coefficients of all 379 main columns: 105 rows, one column each, lowest degree first.
     pub fn main_randomizers(&self) -> Matrix<BFieldElement> {
-        let data = (0..MAIN_COLUMNS)
-            .into_par_iter()
-            .flat_map_iter(|i| column(self.seed_at(i), NUM_TRACE_RANDOMIZERS));
-        Matrix::from_column_major(NUM_TRACE_RANDOMIZERS, data.collect())
-            .expect("every column has the same length")
+        let data = (0..MAIN_COLUMNS).into_par_iter().flat_map_iter(|i| column(self.seed_at(i), NUM_TRACE_RANDOMIZERS));
+        Matrix::from_column_major(NUM_TRACE_RANDOMIZERS, data.collect()).expect("every column has the same length")
     }
 
     /// Randomizer coefficients of the first 90 auxiliary columns: 105 rows, one column each, lowest degree first. The
     /// batch randomizer, column 90, has its own: [`Self::batch_randomizer`].
     pub fn aux_randomizers(&self) -> Matrix<XFieldElement> {
         let columns = (0..AUX_COLUMNS - 1).into_par_iter();
-        let data = columns
-            .flat_map_iter(|i| column(self.seed_at(MAIN_COLUMNS + i), NUM_TRACE_RANDOMIZERS));
-        Matrix::from_column_major(NUM_TRACE_RANDOMIZERS, data.collect())
-            .expect("every column has the same length")
+        let data = columns.flat_map_iter(|i| column(self.seed_at(MAIN_COLUMNS + i), NUM_TRACE_RANDOMIZERS));
+        Matrix::from_column_major(NUM_TRACE_RANDOMIZERS, data.collect()).expect("every column has the same length")
     }
 
     /// The `n` values of the batch randomizer column on the trace domain.
@@ -107,10 +102,7 @@ impl RandomStreams {
 
     /// The 530 coefficients of the last randomized quotient segment, lowest degree first.
     pub fn quotient_randomizer(&self) -> Vec<XFieldElement> {
-        column(
-            self.seed_at(MAIN_COLUMNS + AUX_COLUMNS + 1),
-            NUM_QUOTIENT_RANDOMIZERS,
-        )
+        column(self.seed_at(MAIN_COLUMNS + AUX_COLUMNS + 1), NUM_QUOTIENT_RANDOMIZERS)
     }
 
     /// ChaCha12 key of the stream behind [`Self::batch_values`].
@@ -135,9 +127,7 @@ where
     rand::distr::StandardUniform: rand::distr::Distribution<F>,
 {
     let mut rng = StdRng::from_seed(seed);
-    std::iter::repeat_with(|| rng.random())
-        .take(length)
-        .collect()
+    std::iter::repeat_with(|| rng.random()).take(length).collect()
 }
 
 /// `seed + offset` modulo `2^256`, both little-endian.
@@ -170,16 +160,9 @@ mod tests {
 
     #[test]
     fn fresh_seeds_differ_and_given_ones_repeat() {
-        let streams = |r: Randomness| {
-            r.into_streams()
-                .expect("the system has randomness")
-                .quotient_randomizer()
-        };
+        let streams = |r: Randomness| r.into_streams().expect("the system has randomness").quotient_randomizer();
         assert_ne!(streams(Randomness::Os), streams(Randomness::Os));
-        assert_eq!(
-            streams(Randomness::Seed([3; 32])),
-            streams(Randomness::Seed([3; 32]))
-        );
+        assert_eq!(streams(Randomness::Seed([3; 32])), streams(Randomness::Seed([3; 32])));
     }
 
     #[test]

@@ -24,9 +24,7 @@ pub fn hash_rows<T: ColumnElement + Send + Sync>(table: &Matrix<T>) -> Vec<Diges
 }
 
 /// Hashes of the rows of all cosets, in the natural order of the FRI domain.
-pub fn hash_rows_of_cosets<T: ColumnElement + Send + Sync>(
-    cosets: &[Matrix<T>; NUM_COSETS],
-) -> Vec<Digest> {
+pub fn hash_rows_of_cosets<T: ColumnElement + Send + Sync>(cosets: &[Matrix<T>; NUM_COSETS]) -> Vec<Digest> {
     let hashes: [_; NUM_COSETS] = std::array::from_fn(|coset| hash_rows(&cosets[coset]));
     crate::lde::interleave_cosets(&hashes)
 }
@@ -43,13 +41,8 @@ mod tests {
             let data: Vec<XFieldElement> = randomness::column([3; 32], 70 * columns);
             let table = Matrix::from_column_major(70, data).expect("whole columns");
             for (row, digest) in hash_rows(&table).into_iter().enumerate() {
-                let flat: Vec<BFieldElement> =
-                    table.row(row).iter().flat_map(|x| x.coefficients).collect();
-                assert_eq!(
-                    digest,
-                    Tip5::hash_varlen(&flat),
-                    "row {row} of {columns} columns"
-                );
+                let flat: Vec<BFieldElement> = table.row(row).iter().flat_map(|x| x.coefficients).collect();
+                assert_eq!(digest, Tip5::hash_varlen(&flat), "row {row} of {columns} columns");
             }
         }
     }

@@ -20,8 +20,7 @@ use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 use triton_vm::table::master_table::{MasterAuxTable, MasterMainTable};
 use triton_vm::table::{
-    AuxiliaryRow, MainRow, NUM_QUOTIENT_SEGMENTS, NUM_RANDOMIZED_QUOTIENT_SEGMENTS,
-    OodQuotientSegments, RandQuotientSegments,
+    AuxiliaryRow, MainRow, NUM_QUOTIENT_SEGMENTS, NUM_RANDOMIZED_QUOTIENT_SEGMENTS, OodQuotientSegments, RandQuotientSegments,
 };
 
 use crate::domain::Domains;
@@ -65,11 +64,7 @@ pub trait Stages {
     ///
     /// # Errors
     /// If the machine fails.
-    fn commit_main(
-        &mut self,
-        main: &MainTable,
-        randomness: &RandomStreams,
-    ) -> Result<Digest, Self::Error>;
+    fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, Self::Error>;
 
     /// Commit to the auxiliary table: extend the nine tables to 49 columns with the 63 challenges, derive 41
     /// degree-lowering columns, set the batch randomizer column to [`RandomStreams::batch_values`]; then as for the main
@@ -78,11 +73,7 @@ pub trait Stages {
     ///
     /// # Errors
     /// If the machine fails.
-    fn commit_aux(
-        &mut self,
-        challenges: &Challenges,
-        randomness: &RandomStreams,
-    ) -> Result<Digest, Self::Error>;
+    fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, Self::Error>;
 
     /// Commit to the quotient: on the FRI domain, sum all 611 constraints times their weight and zerofier inverse;
     /// interpolate; split the coefficients into four segments (coefficient `k` belongs to segment `k mod 4`); randomize
@@ -95,18 +86,13 @@ pub trait Stages {
     ///
     /// # Errors
     /// If the machine fails.
-    fn commit_quotient(
-        &mut self,
-        weights: &[XFieldElement],
-        randomness: &RandomStreams,
-    ) -> Result<Digest, Self::Error>;
+    fn commit_quotient(&mut self, weights: &[XFieldElement], randomness: &RandomStreams) -> Result<Digest, Self::Error>;
 
     /// Evaluate all committed polynomials outside of their domain.
     ///
     /// # Errors
     /// If the machine fails.
-    fn out_of_domain(&mut self, points: &OutOfDomainPoints)
-    -> Result<OutOfDomainRows, Self::Error>;
+    fn out_of_domain(&mut self, points: &OutOfDomainPoints) -> Result<OutOfDomainRows, Self::Error>;
 
     /// Combine all columns into one codeword and commit to it as FRI round 0, returning the root. With
     /// `W = sum main_i M_i + sum aux_j A_j`, `P = sum_{i<4} segments_i s_i`, `R = sum_{i>=1} segments_i s_i`, and the
@@ -198,20 +184,14 @@ pub struct CombinationWeights {
 
 impl CombinationWeights {
     /// How many scalars [`Self::from_scalars`] takes.
-    pub const COUNT: usize =
-        NUM_MAIN_COLUMNS + NUM_AUX_COLUMNS + NUM_RANDOMIZED_QUOTIENT_SEGMENTS + NUM_DEEP_COMPONENTS;
+    pub const COUNT: usize = NUM_MAIN_COLUMNS + NUM_AUX_COLUMNS + NUM_RANDOMIZED_QUOTIENT_SEGMENTS + NUM_DEEP_COMPONENTS;
 
     /// Split the scalars as drawn from the sponge. `None` if there are not [`Self::COUNT`] of them.
     pub fn from_scalars(scalars: &[XFieldElement]) -> Option<Self> {
         let (main, rest) = scalars.split_at_checked(NUM_MAIN_COLUMNS)?;
         let (aux, rest) = rest.split_at_checked(NUM_AUX_COLUMNS)?;
         let (segments, deep) = rest.split_at_checked(NUM_RANDOMIZED_QUOTIENT_SEGMENTS)?;
-        Some(Self {
-            main: main.to_vec(),
-            aux: aux.to_vec(),
-            segments: segments.try_into().ok()?,
-            deep: deep.try_into().ok()?,
-        })
+        Some(Self { main: main.to_vec(), aux: aux.to_vec(), segments: segments.try_into().ok()?, deep: deep.try_into().ok()? })
     }
 }
 
@@ -245,11 +225,7 @@ impl CombinationValues {
 }
 
 fn inner_product(values: &[XFieldElement], weights: &[XFieldElement]) -> XFieldElement {
-    values
-        .iter()
-        .zip(weights)
-        .map(|(&value, &weight)| value * weight)
-        .sum()
+    values.iter().zip(weights).map(|(&value, &weight)| value * weight).sum()
 }
 
 /// Which elements of which FRI round to open.
@@ -304,9 +280,7 @@ mod tests {
 
     #[test]
     fn weights_split_in_the_order_they_are_drawn() {
-        let scalars: Vec<XFieldElement> = (0..CombinationWeights::COUNT as u64)
-            .map(XFieldElement::from)
-            .collect();
+        let scalars: Vec<XFieldElement> = (0..CombinationWeights::COUNT as u64).map(XFieldElement::from).collect();
         let weights = CombinationWeights::from_scalars(&scalars).expect("the right number");
         assert_eq!(CombinationWeights::COUNT, 479);
         assert_eq!(weights.aux[0], XFieldElement::from(379_u64));

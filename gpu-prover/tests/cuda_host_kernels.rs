@@ -129,16 +129,14 @@ fn base_field_operations_agree_with_twenty_first() {
 
 #[test]
 fn unreduced_sums_agree_with_reduced_ones() {
-    type Accumulate =
-        unsafe extern "C" fn(*const u64, *const u64, u64, *const u64, u64, *const u64, u64) -> u64;
+    type Accumulate = unsafe extern "C" fn(*const u64, *const u64, u64, *const u64, u64, *const u64, u64) -> u64;
     let Some(library) = library() else { return };
     let accumulate = function::<Accumulate>(library, "host_accumulate");
     let sum = function::<unsafe extern "C" fn(*const u64, u64, *const u64, u64) -> u64>(library, "host_sum");
     let mut rng = StdRng::seed_from_u64(2);
     for (products, singles, others) in [(0, 0, 0), (1, 0, 0), (0, 0, 1), (3, 2, 5), (700, 100, 300), (0, 1, 64)] {
         for greatest in [false, true] {
-            let mut words =
-                |n: usize| (0..n).map(|_| if greatest { u64::MAX } else { rng.random() }).collect::<Vec<u64>>();
+            let mut words = |n: usize| (0..n).map(|_| if greatest { u64::MAX } else { rng.random() }).collect::<Vec<u64>>();
             let (a, b, plus, minus) = (words(products), words(products), words(singles), words(others));
             let total = |words: &[u64]| words.iter().map(|&w| element(w)).sum::<BFieldElement>();
             let expected_products: BFieldElement = a.iter().zip(&b).map(|(&a, &b)| element(a) * element(b)).sum();
@@ -147,15 +145,7 @@ fn unreduced_sums_agree_with_reduced_ones() {
             // SAFETY: pointers and lengths belong together.
             let (got, got_sum) = unsafe {
                 (
-                    accumulate(
-                        a.as_ptr(),
-                        b.as_ptr(),
-                        a.len() as u64,
-                        plus.as_ptr(),
-                        num,
-                        minus.as_ptr(),
-                        num_others,
-                    ),
+                    accumulate(a.as_ptr(), b.as_ptr(), a.len() as u64, plus.as_ptr(), num, minus.as_ptr(), num_others),
                     sum(plus.as_ptr(), num, minus.as_ptr(), num_others),
                 )
             };
@@ -235,8 +225,7 @@ fn transforms_agree_with_twenty_first_on_cosets() {
             let at = |row, lane| unsafe { index(row, lane, log_width) } as usize;
             // SAFETY: plain arithmetic.
             let mut tile = vec![0; unsafe { length(rows, log_width) } as usize];
-            let coefficients: Vec<Vec<BFieldElement>> =
-                (0..lanes).map(|_| (0..rows).map(|_| rng.random()).collect()).collect();
+            let coefficients: Vec<Vec<BFieldElement>> = (0..lanes).map(|_| (0..rows).map(|_| rng.random()).collect()).collect();
             let reversed = |r: u32| (r.reverse_bits() >> (32 - log)) as usize;
             for lane in 0..lanes {
                 for row in 0..rows {
@@ -346,8 +335,7 @@ fn generated_kernels_agree_with_the_crates_evaluators() {
             let values = [0, 1].map(|row| tables.evaluate(kind, row));
             let (of_kind, rest) = weights.split_at(values[0].len());
             weights = rest;
-            let expected =
-                values.map(|values| values.iter().zip(of_kind).map(|(&v, &w)| v * w).sum::<XFieldElement>());
+            let expected = values.map(|values| values.iter().zip(of_kind).map(|(&v, &w)| v * w).sum::<XFieldElement>());
             sums.insert(kind, expected);
         }
         assert!(weights.is_empty());

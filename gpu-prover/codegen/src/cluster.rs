@@ -16,8 +16,20 @@ fn own_cost(dag: &Dag, id: Id) -> usize {
     let trivial = |id| matches!(dag.node(id), Node::Constant(_));
     match dag.node(id) {
         Node::Constant(_) | Node::Challenge(_) => 0,
-        Node::Input(input) => if input.aux { 6 } else { 2 },
-        Node::Add(..) => if dag.is_extension(id) { 10 } else { 4 },
+        Node::Input(input) => {
+            if input.aux {
+                6
+            } else {
+                2
+            }
+        }
+        Node::Add(..) => {
+            if dag.is_extension(id) {
+                10
+            } else {
+                4
+            }
+        }
         Node::Mul(a, b) => match (dag.is_extension(a), dag.is_extension(b)) {
             (false, false) if trivial(a) || trivial(b) => 5,
             (false, false) => 12,
@@ -131,9 +143,7 @@ pub fn kept(dag: &Dag, pieces: &[Piece], least: usize) -> HashSet<Id> {
             *count.entry(id).or_default() += 1;
         }
     }
-    let dear = |id: Id| {
-        matches!(dag.node(id), Node::Add(..) | Node::Mul(..)) && cost(dag, &dag.reachable(&[id])) > least
-    };
+    let dear = |id: Id| matches!(dag.node(id), Node::Add(..) | Node::Mul(..)) && cost(dag, &dag.reachable(&[id])) > least;
     let shared: HashSet<Id> = count.iter().filter(|&(&id, &c)| c >= 2 && dear(id)).map(|(&id, _)| id).collect();
     // Only the topmost of nested shared nodes, unless something else needs the inner one too.
     let mut needed = HashSet::new();

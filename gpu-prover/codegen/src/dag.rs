@@ -115,9 +115,9 @@ impl Dag {
         }
         let id = match &circuit.expression {
             CircuitExpression::BConst(c) => self.insert(Node::Constant(*c)),
-            CircuitExpression::XConst(c) => self.insert(Node::Constant(
-                c.unlift().expect("constants of the AIR lie in the base field"),
-            )),
+            CircuitExpression::XConst(c) => {
+                self.insert(Node::Constant(c.unlift().expect("constants of the AIR lie in the base field")))
+            }
             CircuitExpression::Input(input) => self.insert(Node::Input(Input {
                 aux: !input.is_main_table_column(),
                 next: !input.is_current_row(),

@@ -427,10 +427,8 @@ pub fn distribute(dag: &mut Dag, term: SplitTerm) -> Option<Vec<SplitTerm>> {
 
 /// Estimated registers that statements need at their greatest, if they stay in order.
 pub fn pressure(body: &str) -> usize {
-    let lines: Vec<Vec<&str>> = body
-        .lines()
-        .map(|line| line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect())
-        .collect();
+    let lines: Vec<Vec<&str>> =
+        body.lines().map(|line| line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect()).collect();
     let mut last_use: HashMap<&str, usize> = HashMap::new();
     for (number, words) in lines.iter().enumerate() {
         last_use.extend(words.iter().map(|&word| (word, number)));

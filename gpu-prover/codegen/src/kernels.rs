@@ -66,8 +66,7 @@ fn constraint_kernel(dag: &Dag, name: &str, cluster: &Cluster) -> GeneratedFile 
         emitter.into_body()
     };
     // Hold as much as fits; where nothing fits, what needs least.
-    let bodies: Vec<(usize, String)> =
-        KEEP_COSTS.into_iter().map(body_with).map(|body| (24 + pressure(&body), body)).collect();
+    let bodies: Vec<(usize, String)> = KEEP_COSTS.into_iter().map(body_with).map(|body| (24 + pressure(&body), body)).collect();
     let fitting = bodies.iter().find(|(registers, _)| *registers <= REGISTERS);
     let (registers, body) =
         fitting.or_else(|| bodies.iter().min_by_key(|(registers, _)| *registers)).expect("there are candidates");

@@ -14,35 +14,21 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
     let in_weight = rows.challenge(Id::HashCascadeLookInWeight);
     let out_weight = rows.challenge(Id::HashCascadeLookOutWeight);
     let both = |high, low, row| BFieldElement::new(1 << 8) * rows.at(high, row) + rows.at(low, row);
-    running_fractions(
-        columns[Aux::HashTableServerLogDerivative.aux_index()],
-        INITIAL_SUM,
-        |row| {
-            [(!is_padding(row)).then(|| Fraction {
-                numerator: rows.at(Main::LookupMultiplicity, row).lift(),
-                denominator: indeterminate
-                    - in_weight * both(Main::LookInHi, Main::LookInLo, row)
-                    - out_weight * both(Main::LookOutHi, Main::LookOutLo, row),
-            })]
-        },
-    );
+    running_fractions(columns[Aux::HashTableServerLogDerivative.aux_index()], INITIAL_SUM, |row| {
+        [(!is_padding(row)).then(|| Fraction {
+            numerator: rows.at(Main::LookupMultiplicity, row).lift(),
+            denominator: indeterminate
+                - in_weight * both(Main::LookInHi, Main::LookInLo, row)
+                - out_weight * both(Main::LookOutHi, Main::LookOutLo, row),
+        })]
+    });
 
-    running_fractions(
-        columns[Aux::LookupTableClientLogDerivative.aux_index()],
-        INITIAL_SUM,
-        |row| {
-            let fraction = |input, output| {
-                let weighted = [
-                    (input, Id::LookupTableInputWeight),
-                    (output, Id::LookupTableOutputWeight),
-                ];
-                Fraction::inverse_of(rows.compress(Id::CascadeLookupIndeterminate, weighted, row))
-            };
-            let pairs = [
-                (Main::LookInLo, Main::LookOutLo),
-                (Main::LookInHi, Main::LookOutHi),
-            ];
-            pairs.map(|(input, output)| (!is_padding(row)).then(|| fraction(input, output)))
-        },
-    );
+    running_fractions(columns[Aux::LookupTableClientLogDerivative.aux_index()], INITIAL_SUM, |row| {
+        let fraction = |input, output| {
+            let weighted = [(input, Id::LookupTableInputWeight), (output, Id::LookupTableOutputWeight)];
+            Fraction::inverse_of(rows.compress(Id::CascadeLookupIndeterminate, weighted, row))
+        };
+        let pairs = [(Main::LookInLo, Main::LookOutLo), (Main::LookInHi, Main::LookOutHi)];
+        pairs.map(|(input, output)| (!is_padding(row)).then(|| fraction(input, output)))
+    });
 }

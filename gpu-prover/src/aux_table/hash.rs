@@ -29,86 +29,54 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
 
     let prepare_chunk = rows.challenge(Id::ProgramAttestationPrepareChunkIndeterminate);
     let send_chunk = rows.challenge(Id::ProgramAttestationSendChunkIndeterminate);
-    running(
-        columns[Aux::ReceiveChunkRunningEvaluation.aux_index()],
-        INITIAL_PRODUCT,
-        |row| {
-            let receives = hashes_program(row) && round[row] == ZERO;
-            receives.then(|| {
-                let chunk = rate(rows, row)
-                    .into_iter()
-                    .fold(INITIAL_PRODUCT, |chunk, word| chunk * prepare_chunk + word);
-                Affine::evaluation(send_chunk, chunk)
-            })
-        },
-    );
+    running(columns[Aux::ReceiveChunkRunningEvaluation.aux_index()], INITIAL_PRODUCT, |row| {
+        let receives = hashes_program(row) && round[row] == ZERO;
+        receives.then(|| {
+            let chunk = rate(rows, row).into_iter().fold(INITIAL_PRODUCT, |chunk, word| chunk * prepare_chunk + word);
+            Affine::evaluation(send_chunk, chunk)
+        })
+    });
 
     let hash_input = rows.challenge(Id::HashInputIndeterminate);
-    running(
-        columns[Aux::HashInputRunningEvaluation.aux_index()],
-        INITIAL_PRODUCT,
-        |row| {
-            let starts = in_hash(row) && round[row] == ZERO;
-            starts.then(|| Affine::evaluation(hash_input, rows.compress_state(rate(rows, row))))
-        },
-    );
+    running(columns[Aux::HashInputRunningEvaluation.aux_index()], INITIAL_PRODUCT, |row| {
+        let starts = in_hash(row) && round[row] == ZERO;
+        starts.then(|| Affine::evaluation(hash_input, rows.compress_state(rate(rows, row))))
+    });
 
     let hash_digest = rows.challenge(Id::HashDigestIndeterminate);
-    running(
-        columns[Aux::HashDigestRunningEvaluation.aux_index()],
-        INITIAL_PRODUCT,
-        |row| {
-            let ends = in_hash(row) && round[row] == last_round;
-            ends.then(|| {
-                let state = rate(rows, row);
-                let digest: [_; Digest::LEN] = std::array::from_fn(|i| state[i]);
-                Affine::evaluation(hash_digest, rows.compress_state(digest))
-            })
-        },
-    );
+    running(columns[Aux::HashDigestRunningEvaluation.aux_index()], INITIAL_PRODUCT, |row| {
+        let ends = in_hash(row) && round[row] == last_round;
+        ends.then(|| {
+            let state = rate(rows, row);
+            let digest: [_; Digest::LEN] = std::array::from_fn(|i| state[i]);
+            Affine::evaluation(hash_digest, rows.compress_state(digest))
+        })
+    });
 
     let sponge = rows.challenge(Id::SpongeIndeterminate);
     let instruction_weight = rows.challenge(Id::HashCIWeight);
-    running(
-        columns[Aux::SpongeRunningEvaluation.aux_index()],
-        INITIAL_PRODUCT,
-        |row| {
-            let starts = in_sponge(row) && round[row] == ZERO;
-            starts.then(|| {
-                let mut symbol = instruction_weight * instruction[row];
-                if instruction[row] != sponge_init {
-                    symbol += rows.compress_state(rate(rows, row));
-                }
-                Affine::evaluation(sponge, symbol)
-            })
-        },
-    );
+    running(columns[Aux::SpongeRunningEvaluation.aux_index()], INITIAL_PRODUCT, |row| {
+        let starts = in_sponge(row) && round[row] == ZERO;
+        starts.then(|| {
+            let mut symbol = instruction_weight * instruction[row];
+            if instruction[row] != sponge_init {
+                symbol += rows.compress_state(rate(rows, row));
+            }
+            Affine::evaluation(sponge, symbol)
+        })
+    });
 
     let indeterminate = rows.challenge(Id::HashCascadeLookupIndeterminate);
     let in_weight = rows.challenge(Id::HashCascadeLookInWeight);
     let out_weight = rows.challenge(Id::HashCascadeLookOutWeight);
-    let looks_up = |row: usize| {
-        !is_padding(row) && round[row] != last_round && instruction[row] != sponge_init
-    };
+    let looks_up = |row: usize| !is_padding(row) && round[row] != last_round && instruction[row] != sponge_init;
     let first_column = Aux::CascadeState0HighestClientLogDerivative.aux_index();
-    for (limb, column) in columns[first_column..]
-        .iter_mut()
-        .enumerate()
-        .take(NUM_LOOKUP_LIMBS)
-    {
+    for (limb, column) in columns[first_column..].iter_mut().enumerate().take(NUM_LOOKUP_LIMBS) {
         // Limbs come in the same order in the inputs, the outputs and the auxiliary columns.
-        let input = rows
-            .main
-            .column(Main::State0HighestLkIn.master_main_index() + limb);
-        let output = rows
-            .main
-            .column(Main::State0HighestLkOut.master_main_index() + limb);
+        let input = rows.main.column(Main::State0HighestLkIn.master_main_index() + limb);
+        let output = rows.main.column(Main::State0HighestLkOut.master_main_index() + limb);
         running_fractions(column, INITIAL_SUM, |row| {
-            [looks_up(row).then(|| {
-                Fraction::inverse_of(
-                    indeterminate - in_weight * input[row] - out_weight * output[row],
-                )
-            })]
+            [looks_up(row).then(|| Fraction::inverse_of(indeterminate - in_weight * input[row] - out_weight * output[row]))]
         });
     }
 }
@@ -120,9 +88,7 @@ fn rate(rows: Rows<'_>, row: usize) -> [BFieldElement; tip5::RATE] {
         if element < tip5::NUM_SPLIT_AND_LOOKUP {
             let first = Main::State0HighestLkIn.master_main_index() + 4 * element;
             let limbs = (first..first + 4).map(|column| rows.main.column(column)[row]);
-            limbs.fold(ZERO, |value, limb| {
-                value * BFieldElement::new(1 << 16) + limb
-            }) * montgomery_inverse
+            limbs.fold(ZERO, |value, limb| value * BFieldElement::new(1 << 16) + limb) * montgomery_inverse
         } else {
             let column = Main::State4.master_main_index() + element - tip5::NUM_SPLIT_AND_LOOKUP;
             rows.main.column(column)[row]

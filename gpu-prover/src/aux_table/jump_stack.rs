@@ -16,17 +16,9 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
         (Main::JSO, Id::JumpStackJsoWeight),
         (Main::JSD, Id::JumpStackJsdWeight),
     ];
-    running(
-        columns[Aux::RunningProductPermArg.aux_index()],
-        INITIAL_PRODUCT,
-        |row| {
-            Some(Affine::product(rows.compress(
-                Id::JumpStackIndeterminate,
-                weighted,
-                row,
-            )))
-        },
-    );
+    running(columns[Aux::RunningProductPermArg.aux_index()], INITIAL_PRODUCT, |row| {
+        Some(Affine::product(rows.compress(Id::JumpStackIndeterminate, weighted, row)))
+    });
 
     let indeterminate = rows.challenge(Id::ClockJumpDifferenceLookupIndeterminate);
     let pointer = rows.column(Main::JSP);

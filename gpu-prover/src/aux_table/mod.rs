@@ -36,15 +36,10 @@ const INITIAL_SUM: XFieldElement = X_ZERO;
 ///
 /// # Panics
 /// If `main` does not have all 379 columns, or `batch_values` not one value a row.
-pub fn extend(
-    main: &Matrix<BFieldElement>,
-    challenges: &Challenges,
-    batch_values: &[XFieldElement],
-) -> Matrix<XFieldElement> {
+pub fn extend(main: &Matrix<BFieldElement>, challenges: &Challenges, batch_values: &[XFieldElement]) -> Matrix<XFieldElement> {
     let mut aux = Matrix::filled(main.rows(), NUM_AUX_COLUMNS, X_ZERO);
     extend_original_columns(main, challenges, &mut aux);
-    aux.column_mut(NUM_AUX_COLUMNS - 1)
-        .copy_from_slice(batch_values);
+    aux.column_mut(NUM_AUX_COLUMNS - 1).copy_from_slice(batch_values);
     DegreeLoweringTable::fill_derived_aux_columns(main.view(), aux.view_mut(), challenges);
     aux
 }
@@ -53,11 +48,7 @@ pub fn extend(
 ///
 /// # Panics
 /// If one of the tables has too few columns, or they differ in height.
-pub fn extend_original_columns(
-    main: &Matrix<BFieldElement>,
-    challenges: &Challenges,
-    aux: &mut Matrix<XFieldElement>,
-) {
+pub fn extend_original_columns(main: &Matrix<BFieldElement>, challenges: &Challenges, aux: &mut Matrix<XFieldElement>) {
     assert_eq!(main.rows(), aux.rows(), "both tables have the same height");
     let rows = Rows { main, challenges };
     let mut all = aux.split_columns_mut();
@@ -116,18 +107,12 @@ impl<'a> Rows<'a> {
     ) -> XFieldElement {
         weighted
             .iter()
-            .fold(self.challenge(indeterminate), |sum, &(column, weight)| {
-                sum - self.challenge(weight) * self.at(column, row)
-            })
+            .fold(self.challenge(indeterminate), |sum, &(column, weight)| sum - self.challenge(weight) * self.at(column, row))
     }
 
     /// Sum of stack weights times values, the first value with the first weight.
     fn compress_state<const N: usize>(&self, state: [BFieldElement; N]) -> XFieldElement {
         let weights = &self.challenges[ChallengeId::StackWeight0..ChallengeId::StackWeight10];
-        state
-            .into_iter()
-            .zip(weights)
-            .map(|(value, &weight)| weight * value)
-            .sum()
+        state.into_iter().zip(weights).map(|(value, &weight)| weight * value).sum()
     }
 }

@@ -15,19 +15,11 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
         (Main::CLK, Id::OpStackClkWeight),
         (Main::IB1ShrinkStack, Id::OpStackIb1Weight),
         (Main::StackPointer, Id::OpStackPointerWeight),
-        (
-            Main::FirstUnderflowElement,
-            Id::OpStackFirstUnderflowElementWeight,
-        ),
+        (Main::FirstUnderflowElement, Id::OpStackFirstUnderflowElementWeight),
     ];
-    running(
-        columns[Aux::RunningProductPermArg.aux_index()],
-        INITIAL_PRODUCT,
-        |row| {
-            (!is_padding(row))
-                .then(|| Affine::product(rows.compress(Id::OpStackIndeterminate, weighted, row)))
-        },
-    );
+    running(columns[Aux::RunningProductPermArg.aux_index()], INITIAL_PRODUCT, |row| {
+        (!is_padding(row)).then(|| Affine::product(rows.compress(Id::OpStackIndeterminate, weighted, row)))
+    });
 
     let indeterminate = rows.challenge(Id::ClockJumpDifferenceLookupIndeterminate);
     let pointer = rows.column(Main::StackPointer);

@@ -14,23 +14,12 @@ use super::{INITIAL_PRODUCT, INITIAL_SUM, ONE, Rows, X_ONE, ZERO};
 
 pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
     let height = rows.main.rows();
-    let instructions: Vec<_> = (0..height)
-        .into_par_iter()
-        .map(|row| instruction(rows, row))
-        .collect();
-    let processor = Processor {
-        rows,
-        instructions: &instructions,
-    };
+    let instructions: Vec<_> = (0..height).into_par_iter().map(|row| instruction(rows, row)).collect();
+    let processor = Processor { rows, instructions: &instructions };
     let mut columns = columns.iter_mut().map(|column| &mut **column);
-    let mut next = || {
-        columns
-            .next()
-            .expect("the processor table has 11 auxiliary columns")
-    };
+    let mut next = || columns.next().expect("the processor table has 11 auxiliary columns");
     // In the order of the columns, which the assertion below pins.
-    let [input, output, instruction_lookup, op_stack, ram, jump_stack] =
-        std::array::from_fn(|_| next());
+    let [input, output, instruction_lookup, op_stack, ram, jump_stack] = std::array::from_fn(|_| next());
     let [hash_input, hash_digest, sponge, u32, clock_jump] = std::array::from_fn(|_| next());
     const { assert!(Aux::ClockJumpDifferenceLookupServerLogDerivative as usize == 10) }
     const { assert!(Aux::HashInputEvalArg as usize == 6) }
@@ -41,14 +30,10 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
         scope.spawn(|_| processor.output(output));
         scope.spawn(|_| processor.instruction_lookup(instruction_lookup));
         scope.spawn(|_| {
-            running(op_stack, INITIAL_PRODUCT, |row| {
-                processor.op_stack_factor(row).map(Affine::product)
-            });
+            running(op_stack, INITIAL_PRODUCT, |row| processor.op_stack_factor(row).map(Affine::product));
         });
         scope.spawn(|_| {
-            running(ram, INITIAL_PRODUCT, |row| {
-                processor.ram_factor(row).map(Affine::product)
-            });
+            running(ram, INITIAL_PRODUCT, |row| processor.ram_factor(row).map(Affine::product));
         });
         scope.spawn(|_| processor.jump_stack(jump_stack));
         scope.spawn(|_| processor.hash_input(hash_input));
@@ -56,9 +41,7 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
         scope.spawn(|_| {
             let indeterminate = rows.challenge(Id::SpongeIndeterminate);
             running(sponge, INITIAL_PRODUCT, |row| {
-                processor
-                    .sponge_symbol(row)
-                    .map(|symbol| Affine::evaluation(indeterminate, symbol))
+                processor.sponge_symbol(row).map(|symbol| Affine::evaluation(indeterminate, symbol))
             });
         });
         scope.spawn(|_| running_fractions(u32, INITIAL_SUM, |row| processor.u32_fractions(row)));
@@ -104,10 +87,7 @@ impl Processor<'_> {
     fn input(&self, column: &mut [XFieldElement]) {
         let indeterminate = self.rows.challenge(Id::StandardInputIndeterminate);
         running(column, INITIAL_PRODUCT, |row| match self.previous(row)? {
-            (_, Instruction::ReadIo(n)) => Some(absorb(
-                indeterminate,
-                (0..n.num_words()).rev().map(|i| self.stack(i, row)),
-            )),
+            (_, Instruction::ReadIo(n)) => Some(absorb(indeterminate, (0..n.num_words()).rev().map(|i| self.stack(i, row)))),
             _ => None,
         });
     }
@@ -115,10 +95,9 @@ impl Processor<'_> {
     fn output(&self, column: &mut [XFieldElement]) {
         let indeterminate = self.rows.challenge(Id::StandardOutputIndeterminate);
         running(column, INITIAL_PRODUCT, |row| match self.previous(row)? {
-            (previous, Instruction::WriteIo(n)) => Some(absorb(
-                indeterminate,
-                (0..n.num_words()).map(|i| self.stack(i, previous)),
-            )),
+            (previous, Instruction::WriteIo(n)) => {
+                Some(absorb(indeterminate, (0..n.num_words()).map(|i| self.stack(i, previous))))
+            }
             _ => None,
         });
     }
@@ -130,10 +109,7 @@ impl Processor<'_> {
             (Main::NIA, Id::ProgramNextInstructionWeight),
         ];
         running_fractions(column, INITIAL_SUM, |row| {
-            let denominator = || {
-                self.rows
-                    .compress(Id::InstructionLookupIndeterminate, weighted, row)
-            };
+            let denominator = || self.rows.compress(Id::InstructionLookupIndeterminate, weighted, row);
             [(!self.is_padding(row)).then(|| Fraction::inverse_of(denominator()))]
         });
     }
@@ -158,9 +134,7 @@ impl Processor<'_> {
                 - rows.challenge(Id::OpStackPointerWeight) * (pointer + BFieldElement::from(offset))
                 - rows.challenge(Id::OpStackFirstUnderflowElementWeight) * word
         };
-        (0..delta.unsigned_abs())
-            .map(factor)
-            .reduce(|product, factor| product * factor)
+        (0..delta.unsigned_abs()).map(factor).reduce(|product, factor| product * factor)
     }
 
     /// Each access to memory by the previous row's instruction.
@@ -179,32 +153,21 @@ impl Processor<'_> {
             - rows.challenge(Id::RamInstructionTypeWeight) * instruction_type;
         let factor = |pointer: BFieldElement, offset: usize, value: BFieldElement| {
             common
-                - rows.challenge(Id::RamPointerWeight)
-                    * (pointer + BFieldElement::new(offset as u64))
+                - rows.challenge(Id::RamPointerWeight) * (pointer + BFieldElement::new(offset as u64))
                 - rows.challenge(Id::RamValueWeight) * value
         };
         let product = |pointer, values: &[BFieldElement]| {
-            values
-                .iter()
-                .enumerate()
-                .map(|(offset, &value)| factor(pointer, offset, value))
-                .fold(X_ONE, |p, f| p * f)
+            values.iter().enumerate().map(|(offset, &value)| factor(pointer, offset, value)).fold(X_ONE, |p, f| p * f)
         };
         let helpers: [_; 6] = std::array::from_fn(|i| self.helper(i, previous));
         let top: [_; 6] = std::array::from_fn(|i| self.stack(1 + i, row));
         let top_before: [_; 6] = std::array::from_fn(|i| self.stack(1 + i, previous));
         match instruction {
             // Reading leaves the pointer just below the first word it read.
-            Instruction::ReadMem(n) => {
-                Some(product(self.stack(0, row) + ONE, &top[..n.num_words()]))
-            }
-            Instruction::WriteMem(n) => Some(product(
-                self.stack(0, previous),
-                &top_before[..n.num_words()],
-            )),
+            Instruction::ReadMem(n) => Some(product(self.stack(0, row) + ONE, &top[..n.num_words()])),
+            Instruction::WriteMem(n) => Some(product(self.stack(0, previous), &top_before[..n.num_words()])),
             Instruction::SpongeAbsorbMem => {
-                let values: [_; 10] =
-                    std::array::from_fn(|i| if i < 4 { top[i] } else { helpers[i - 4] });
+                let values: [_; 10] = std::array::from_fn(|i| if i < 4 { top[i] } else { helpers[i - 4] });
                 Some(product(self.stack(0, previous), &values))
             }
             Instruction::MerkleStepMem => Some(product(self.stack(7, previous), &helpers[..5])),
@@ -229,11 +192,7 @@ impl Processor<'_> {
             (Main::JSD, Id::JumpStackJsdWeight),
         ];
         running(column, INITIAL_PRODUCT, |row| {
-            Some(Affine::product(self.rows.compress(
-                Id::JumpStackIndeterminate,
-                weighted,
-                row,
-            )))
+            Some(Affine::product(self.rows.compress(Id::JumpStackIndeterminate, weighted, row)))
         });
     }
 
@@ -246,19 +205,12 @@ impl Processor<'_> {
                 Instruction::Hash => std::array::from_fn(|i| self.stack(i, row)),
                 Instruction::MerkleStep | Instruction::MerkleStepMem => {
                     let is_left = self.stack(5, row).value().is_multiple_of(2);
-                    let (left, right) = if is_left {
-                        (node, sibling)
-                    } else {
-                        (sibling, node)
-                    };
+                    let (left, right) = if is_left { (node, sibling) } else { (sibling, node) };
                     std::array::from_fn(|i| if i < 5 { left[i] } else { right[i - 5] })
                 }
                 _ => return None,
             };
-            Some(Affine::evaluation(
-                indeterminate,
-                self.rows.compress_state(input),
-            ))
+            Some(Affine::evaluation(indeterminate, self.rows.compress_state(input)))
         });
     }
 
@@ -267,10 +219,7 @@ impl Processor<'_> {
         running(column, INITIAL_PRODUCT, |row| match self.previous(row)?.1 {
             Instruction::Hash | Instruction::MerkleStep | Instruction::MerkleStepMem => {
                 let digest: [_; 5] = std::array::from_fn(|i| self.stack(i, row));
-                Some(Affine::evaluation(
-                    indeterminate,
-                    self.rows.compress_state(digest),
-                ))
+                Some(Affine::evaluation(indeterminate, self.rows.compress_state(digest)))
             }
             _ => None,
         });
@@ -285,21 +234,14 @@ impl Processor<'_> {
             Instruction::SpongeAbsorbMem => {
                 // Four of the words read stay on the stack, the other six are helper variables.
                 let words = |i| {
-                    if i < 4 {
-                        self.stack(1 + i, row)
-                    } else {
-                        self.helper(i - 4, previous)
-                    }
+                    if i < 4 { self.stack(1 + i, row) } else { self.helper(i - 4, previous) }
                 };
                 (Instruction::SpongeAbsorb, std::array::from_fn(words))
             }
             Instruction::SpongeSqueeze => (instruction, stack(row)),
             _ => return None,
         };
-        Some(
-            self.rows.challenge(Id::HashCIWeight) * opcode.opcode_b()
-                + self.rows.compress_state(state),
-        )
+        Some(self.rows.challenge(Id::HashCIWeight) * opcode.opcode_b() + self.rows.compress_state(state))
     }
 
     fn u32_fractions(&self, row: usize) -> [Option<Fraction>; 2] {
@@ -312,64 +254,40 @@ impl Processor<'_> {
                 + rows.challenge(Id::U32RhsWeight) * right
                 + rows.challenge(Id::U32CiWeight) * instruction.opcode_b()
                 + rows.challenge(Id::U32ResultWeight) * result;
-            Some(Fraction::inverse_of(
-                rows.challenge(Id::U32Indeterminate) - compressed,
-            ))
+            Some(Fraction::inverse_of(rows.challenge(Id::U32Indeterminate) - compressed))
         };
         let (before_0, before_1) = (self.stack(0, previous), self.stack(1, previous));
         let (now_0, now_1) = (self.stack(0, row), self.stack(1, row));
         match instruction {
             Instruction::Split => [ask(Instruction::Split, now_0, now_1, ZERO), None],
-            Instruction::Lt | Instruction::And | Instruction::Pow => {
-                [ask(instruction, before_0, before_1, now_0), None]
-            }
+            Instruction::Lt | Instruction::And | Instruction::Pow => [ask(instruction, before_0, before_1, now_0), None],
             Instruction::Xor => {
                 // a ^ b = a + b - 2 (a & b)
                 let and = (before_0 + before_1 - now_0) / BFieldElement::new(2);
                 [ask(Instruction::And, before_0, before_1, and), None]
             }
-            Instruction::Log2Floor | Instruction::PopCount => {
-                [ask(instruction, before_0, ZERO, now_0), None]
-            }
+            Instruction::Log2Floor | Instruction::PopCount => [ask(instruction, before_0, ZERO, now_0), None],
             // The remainder is less than the divisor, and numerator and quotient are 32-bit numbers.
-            Instruction::DivMod => [
-                ask(Instruction::Lt, now_0, before_1, ONE),
-                ask(Instruction::Split, before_0, now_1, ZERO),
-            ],
-            Instruction::MerkleStep | Instruction::MerkleStepMem => [
-                ask(
-                    Instruction::Split,
-                    self.stack(5, previous),
-                    self.stack(5, row),
-                    ZERO,
-                ),
-                None,
-            ],
+            Instruction::DivMod => [ask(Instruction::Lt, now_0, before_1, ONE), ask(Instruction::Split, before_0, now_1, ZERO)],
+            Instruction::MerkleStep | Instruction::MerkleStepMem => {
+                [ask(Instruction::Split, self.stack(5, previous), self.stack(5, row), ZERO), None]
+            }
             _ => [None; 2],
         }
     }
 
     fn clock_jump(&self, column: &mut [XFieldElement]) {
-        let indeterminate = self
-            .rows
-            .challenge(Id::ClockJumpDifferenceLookupIndeterminate);
-        let multiplicity = self
-            .rows
-            .column(Main::ClockJumpDifferenceLookupMultiplicity);
+        let indeterminate = self.rows.challenge(Id::ClockJumpDifferenceLookupIndeterminate);
+        let multiplicity = self.rows.column(Main::ClockJumpDifferenceLookupMultiplicity);
         let clock = self.rows.column(Main::CLK);
         running_fractions(column, INITIAL_SUM, |row| {
             let occurs = multiplicity[row] != ZERO;
-            [occurs.then(|| Fraction {
-                numerator: multiplicity[row].lift(),
-                denominator: indeterminate - clock[row],
-            })]
+            [occurs.then(|| Fraction { numerator: multiplicity[row].lift(), denominator: indeterminate - clock[row] })]
         });
     }
 }
 
 /// The effect of several symbols on a running evaluation, in order.
 fn absorb(indeterminate: XFieldElement, symbols: impl Iterator<Item = BFieldElement>) -> Affine {
-    symbols
-        .map(|symbol| Affine::evaluation(indeterminate, symbol.lift()))
-        .fold(Affine::IDENTITY, Affine::then)
+    symbols.map(|symbol| Affine::evaluation(indeterminate, symbol.lift())).fold(Affine::IDENTITY, Affine::then)
 }

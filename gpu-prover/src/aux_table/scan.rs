@@ -19,41 +19,26 @@ pub struct Affine {
 
 impl Affine {
     /// A row without effect.
-    pub const IDENTITY: Self = Self {
-        factor: X_ONE,
-        addend: X_ZERO,
-    };
+    pub const IDENTITY: Self = Self { factor: X_ONE, addend: X_ZERO };
 
     /// The map to a constant, which forgets everything before.
     pub fn constant(value: XFieldElement) -> Self {
-        Self {
-            factor: X_ZERO,
-            addend: value,
-        }
+        Self { factor: X_ZERO, addend: value }
     }
 
     /// A factor of a running product.
     pub fn product(factor: XFieldElement) -> Self {
-        Self {
-            factor,
-            addend: X_ZERO,
-        }
+        Self { factor, addend: X_ZERO }
     }
 
     /// A summand of a running sum.
     pub fn sum(addend: XFieldElement) -> Self {
-        Self {
-            factor: X_ONE,
-            addend,
-        }
+        Self { factor: X_ONE, addend }
     }
 
     /// A symbol of a running evaluation in `indeterminate`.
     pub fn evaluation(indeterminate: XFieldElement, symbol: XFieldElement) -> Self {
-        Self {
-            factor: indeterminate,
-            addend: symbol,
-        }
+        Self { factor: indeterminate, addend: symbol }
     }
 
     /// The value after this row, for value `x` before it.
@@ -64,19 +49,12 @@ impl Affine {
     /// First this map, then the other.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
-        Self {
-            factor: next.factor * self.factor,
-            addend: next.apply(self.addend),
-        }
+        Self { factor: next.factor * self.factor, addend: next.apply(self.addend) }
     }
 }
 
 /// Write the running value after each row, starting from `initial`. `None` is a row without effect.
-pub fn running(
-    column: &mut [XFieldElement],
-    initial: XFieldElement,
-    map: impl Fn(usize) -> Option<Affine> + Send + Sync,
-) {
+pub fn running(column: &mut [XFieldElement], initial: XFieldElement, map: impl Fn(usize) -> Option<Affine> + Send + Sync) {
     let chunks = (0..column.len().div_ceil(CHUNK)).into_par_iter();
     let height = column.len();
     let totals: Vec<_> = chunks
@@ -94,19 +72,15 @@ pub fn running(
             start
         })
         .collect();
-    column
-        .par_chunks_mut(CHUNK)
-        .zip(starts)
-        .enumerate()
-        .for_each(|(chunk, (column, start))| {
-            let mut value = start;
-            for (offset, cell) in column.iter_mut().enumerate() {
-                if let Some(map) = map(chunk * CHUNK + offset) {
-                    value = map.apply(value);
-                }
-                *cell = value;
+    column.par_chunks_mut(CHUNK).zip(starts).enumerate().for_each(|(chunk, (column, start))| {
+        let mut value = start;
+        for (offset, cell) in column.iter_mut().enumerate() {
+            if let Some(map) = map(chunk * CHUNK + offset) {
+                value = map.apply(value);
             }
-        });
+            *cell = value;
+        }
+    });
 }
 
 /// A summand of a log-derivative.
@@ -121,10 +95,7 @@ pub struct Fraction {
 impl Fraction {
     /// `1 / denominator`.
     pub fn inverse_of(denominator: XFieldElement) -> Self {
-        Self {
-            numerator: X_ONE,
-            denominator,
-        }
+        Self { numerator: X_ONE, denominator }
     }
 }
 
@@ -135,33 +106,16 @@ pub fn running_fractions<const K: usize>(
     fractions: impl Fn(usize) -> [Option<Fraction>; K] + Send + Sync,
 ) {
     // First each row's own sum, in place, with one inversion a chunk.
-    column
-        .par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(chunk, column)| {
-            let fractions: Vec<_> = (0..column.len())
-                .map(|offset| fractions(chunk * CHUNK + offset))
-                .collect();
-            let present = || fractions.iter().flatten().flatten();
-            let inverses = XFieldElement::batch_inversion(
-                present().map(|fraction| fraction.denominator).collect(),
-            );
-            let mut quotients = present()
-                .zip(inverses)
-                .map(|(fraction, inverse)| fraction.numerator * inverse);
-            for (cell, fractions) in column.iter_mut().zip(&fractions) {
-                *cell = fractions
-                    .iter()
-                    .flatten()
-                    .zip(&mut quotients)
-                    .map(|(_, quotient)| quotient)
-                    .sum();
-            }
-        });
-    let totals: Vec<XFieldElement> = column
-        .par_chunks(CHUNK)
-        .map(|chunk| chunk.iter().copied().sum())
-        .collect();
+    column.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, column)| {
+        let fractions: Vec<_> = (0..column.len()).map(|offset| fractions(chunk * CHUNK + offset)).collect();
+        let present = || fractions.iter().flatten().flatten();
+        let inverses = XFieldElement::batch_inversion(present().map(|fraction| fraction.denominator).collect());
+        let mut quotients = present().zip(inverses).map(|(fraction, inverse)| fraction.numerator * inverse);
+        for (cell, fractions) in column.iter_mut().zip(&fractions) {
+            *cell = fractions.iter().flatten().zip(&mut quotients).map(|(_, quotient)| quotient).sum();
+        }
+    });
+    let totals: Vec<XFieldElement> = column.par_chunks(CHUNK).map(|chunk| chunk.iter().copied().sum()).collect();
     let mut value = initial;
     let starts: Vec<_> = totals
         .into_iter()
@@ -171,15 +125,12 @@ pub fn running_fractions<const K: usize>(
             start
         })
         .collect();
-    column
-        .par_chunks_mut(CHUNK)
-        .zip(starts)
-        .for_each(|(column, mut value)| {
-            for cell in column {
-                value += *cell;
-                *cell = value;
-            }
-        });
+    column.par_chunks_mut(CHUNK).zip(starts).for_each(|(column, mut value)| {
+        for cell in column {
+            value += *cell;
+            *cell = value;
+        }
+    });
 }
 
 #[cfg(test)]
@@ -194,10 +145,7 @@ mod tests {
         for length in LENGTHS {
             let random: Vec<XFieldElement> = randomness::column([length as u8; 32], 2 * length);
             let map = |row: usize| {
-                let map = Affine {
-                    factor: random[2 * row],
-                    addend: random[2 * row + 1],
-                };
+                let map = Affine { factor: random[2 * row], addend: random[2 * row + 1] };
                 (row % 5 != 3).then_some(map)
             };
             let mut scanned = vec![X_ZERO; length];
@@ -215,14 +163,8 @@ mod tests {
         for length in LENGTHS {
             let random: Vec<XFieldElement> = randomness::column([length as u8; 32], 4 * length);
             let fractions = |row: usize| {
-                let fraction = |i: usize| Fraction {
-                    numerator: random[4 * row + i],
-                    denominator: random[4 * row + i + 1],
-                };
-                [
-                    (!row.is_multiple_of(3)).then(|| fraction(0)),
-                    row.is_multiple_of(4).then(|| fraction(2)),
-                ]
+                let fraction = |i: usize| Fraction { numerator: random[4 * row + i], denominator: random[4 * row + i + 1] };
+                [(!row.is_multiple_of(3)).then(|| fraction(0)), row.is_multiple_of(4).then(|| fraction(2))]
             };
             let mut scanned = vec![X_ZERO; length];
             running_fractions(&mut scanned, random[0], fractions);

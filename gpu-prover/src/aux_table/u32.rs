@@ -15,15 +15,11 @@ pub(super) fn extend(rows: Rows<'_>, columns: &mut [&mut [XFieldElement]]) {
         (Main::RHS, Id::U32RhsWeight),
         (Main::Result, Id::U32ResultWeight),
     ];
-    running_fractions(
-        columns[Aux::LookupServerLogDerivative.aux_index()],
-        INITIAL_SUM,
-        |row| {
-            let starts_section = rows.at(Main::CopyFlag, row) == ONE;
-            [starts_section.then(|| Fraction {
-                numerator: rows.at(Main::LookupMultiplicity, row).lift(),
-                denominator: rows.compress(Id::U32Indeterminate, weighted, row),
-            })]
-        },
-    );
+    running_fractions(columns[Aux::LookupServerLogDerivative.aux_index()], INITIAL_SUM, |row| {
+        let starts_section = rows.at(Main::CopyFlag, row) == ONE;
+        [starts_section.then(|| Fraction {
+            numerator: rows.at(Main::LookupMultiplicity, row).lift(),
+            denominator: rows.compress(Id::U32Indeterminate, weighted, row),
+        })]
+    });
 }

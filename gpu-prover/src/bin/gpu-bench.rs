@@ -45,8 +45,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         for run in 0..=runs {
             stages.set_profiling(profile && run == runs);
             let begin = Instant::now();
-            let proof =
-                prover::prove_main_table(&mut stages, &claim, &main, Randomness::Os, &mut Unobserved)?;
+            let proof = prover::prove_main_table(&mut stages, &claim, &main, Randomness::Os, &mut Unobserved)?;
             // The first run warms up.
             if run > 0 {
                 times.push(begin.elapsed().as_secs_f64());

@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use gpu_prover::compare;
 use gpu_prover::cuda::{CudaStages, parity};
 use gpu_prover::error::GpuError;
 use gpu_prover::plan::Plan;
 use gpu_prover::prover::{self, Unobserved};
 use gpu_prover::randomness::Randomness;
 use gpu_prover::workloads::{self, Workload};
-use gpu_prover::compare;
 use triton_vm::prelude::{Prover, Stark};
 
 fn main() -> ExitCode {
@@ -90,8 +90,7 @@ fn same_proof(stages: &mut CudaStages, workload: &Workload) -> Result<Result<(),
     let begin = Instant::now();
     let ours = prover::prove(stages, &claim, &aet, Randomness::Seed(seed), &mut Unobserved)?;
     let seconds = begin.elapsed().as_secs_f64();
-    let theirs =
-        Prover::new(Stark::default()).set_randomness_seed_which_may_break_zero_knowledge(seed).prove(&claim, &aet);
+    let theirs = Prover::new(Stark::default()).set_randomness_seed_which_may_break_zero_knowledge(seed).prove(&claim, &aet);
     let theirs = match theirs {
         Ok(proof) => proof,
         Err(error) => return Ok(Err(format!("the crate's prover fails: {error}"))),

@@ -85,16 +85,14 @@ impl Parts<'_> {
         self.powers_of(points.current, 0)?;
         self.powers_of(points.next, 1)?;
         let main_values = self.evaluate(job.main)?;
-        let aux_values: Vec<[XFieldElement; 2]> =
-            self.evaluate(job.aux)?.chunks_exact(3).map(extension_values).collect();
+        let aux_values: Vec<[XFieldElement; 2]> = self.evaluate(job.aux)?.chunks_exact(3).map(extension_values).collect();
         let (aux_values, batch_randomizer) = aux_values.split_at(NUM_AUX_COLUMNS);
 
         let table = |which: usize, point: XFieldElement| {
             let zerofier = point.mod_pow_u32(n) - X_ONE;
             let powers = powers(zerofier, point, main_randomizers.rows());
-            let main: Vec<XFieldElement> = (0..NUM_MAIN_COLUMNS)
-                .map(|c| main_values[c][which] + inner_base(main_randomizers, c, &powers))
-                .collect();
+            let main: Vec<XFieldElement> =
+                (0..NUM_MAIN_COLUMNS).map(|c| main_values[c][which] + inner_base(main_randomizers, c, &powers)).collect();
             let aux: Vec<XFieldElement> = (0..NUM_AUX_COLUMNS)
                 .map(|c| {
                     let randomizer = match c * 3 {
@@ -250,12 +248,7 @@ impl Parts<'_> {
             self.launcher.blocks(round.length, 256),
             256,
             0,
-            &mut args![
-                round.codeword.address(),
-                round.length as u64,
-                (round.length / NUM_COSETS) as u64,
-                leaves.address()
-            ],
+            &mut args![round.codeword.address(), round.length as u64, (round.length / NUM_COSETS) as u64, leaves.address()],
         )?;
         self.build_tree(round.tree)
     }

@@ -77,11 +77,9 @@ impl Device {
         let stream = context.new_stream().map_err(driver("making a stream"))?;
         let load = |module: blob::Module| match context.load_module(Ptx::from_binary(module.fatbin.to_vec())) {
             Ok(loaded) => Ok((module.name, loaded)),
-            Err(DriverError(sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => Err(GpuError::UnsupportedDevice {
-                name: name.clone(),
-                major: capability.0,
-                minor: capability.1,
-            }),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => {
+                Err(GpuError::UnsupportedDevice { name: name.clone(), major: capability.0, minor: capability.1 })
+            }
             Err(error) => Err(driver("loading kernels")(error)),
         };
         let modules = modules.into_iter().map(load).collect::<Result<_, _>>()?;

@@ -178,12 +178,7 @@ pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
 }
 
 impl Job {
-    pub(crate) fn new(
-        launcher: &Launcher,
-        arena: &mut Arena,
-        domains: &Domains,
-        plan: Plan,
-    ) -> Result<Self, GpuError> {
+    pub(crate) fn new(launcher: &Launcher, arena: &mut Arena, domains: &Domains, plan: Plan) -> Result<Self, GpuError> {
         arena.clear();
         let n = domains.trace_length();
         let ntt = Ntt::new(launcher, arena, domains)?;
@@ -191,8 +186,7 @@ impl Job {
         let inverse_points = PowerTable::new(launcher, arena, inverse_root, 8 * n)?;
         let segment_powers = PowerTable::new(launcher, arena, BFieldElement::new(81), n + SEGMENT_TAIL)?;
 
-        let mut columns =
-            |count: usize, rows: usize| Ok::<_, GpuError>(Columns::new(arena.words(count * rows)?, rows));
+        let mut columns = |count: usize, rows: usize| Ok::<_, GpuError>(Columns::new(arena.words(count * rows)?, rows));
         let mut coset = || -> Result<CosetBuffer, GpuError> {
             Ok(CosetBuffer { main: columns(NUM_MAIN_COLUMNS, n)?, aux: columns(AUX_BASE_COLUMNS, n)? })
         };

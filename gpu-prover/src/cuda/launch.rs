@@ -103,10 +103,7 @@ impl Kernels {
         let ntt = |name: &str| {
             let function = device.function("ntt", name)?;
             function
-                .set_attribute(
-                    FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    max_tile_bytes() as i32,
-                )
+                .set_attribute(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, max_tile_bytes() as i32)
                 .map_err(driver("raising the shared memory limit"))?;
             Ok::<_, GpuError>(function)
         };

@@ -26,12 +26,7 @@ impl PowerTable {
         padded::<u64>(POWER_LOW) + padded::<u64>(length.div_ceil(POWER_LOW))
     }
 
-    pub(crate) fn new(
-        launcher: &Launcher,
-        arena: &mut Arena,
-        base: BFieldElement,
-        length: usize,
-    ) -> Result<Self, GpuError> {
+    pub(crate) fn new(launcher: &Launcher, arena: &mut Arena, base: BFieldElement, length: usize) -> Result<Self, GpuError> {
         let table = |base: BFieldElement, length| {
             let power = std::iter::successors(Some(BFieldElement::new(1)), |&power| Some(power * base));
             power.take(length).map(|p| p.raw_u64()).collect::<Vec<_>>()
@@ -90,21 +85,18 @@ impl Ntt {
         let length = BFieldElement::new(n as u64);
 
         let mut coset = |offset: BFieldElement, inverse: bool| -> Result<CosetTables, GpuError> {
-            let (offset, scale) =
-                if inverse { (offset.inverse(), length.inverse()) } else { (offset, BFieldElement::new(1)) };
+            let (offset, scale) = if inverse { (offset.inverse(), length.inverse()) } else { (offset, BFieldElement::new(1)) };
             let contiguous = twiddles(log_block, offset.mod_pow(1 << log_rows), inverse);
             let natural: Vec<_> =
                 std::iter::successors(Some(scale), |&power| Some(power * offset)).take(1 << log_rows).collect();
-            let powers: Vec<_> =
-                (0..natural.len()).map(|r| natural[reverse(r, log_rows)].raw_u64()).collect();
+            let powers: Vec<_> = (0..natural.len()).map(|r| natural[reverse(r, log_rows)].raw_u64()).collect();
             Ok(CosetTables {
                 contiguous: launcher.upload_new(arena, &contiguous)?,
                 powers: launcher.upload_new(arena, &powers)?,
             })
         };
         let mut all = |inverse| -> Result<[CosetTables; NUM_COSETS], GpuError> {
-            let tables: Vec<_> =
-                (0..NUM_COSETS).map(|j| coset(domains.coset_offset(j), inverse)).collect::<Result<_, _>>()?;
+            let tables: Vec<_> = (0..NUM_COSETS).map(|j| coset(domains.coset_offset(j), inverse)).collect::<Result<_, _>>()?;
             Ok(std::array::from_fn(|j| tables[j]))
         };
         let (forward, inverse) = (all(false)?, all(true)?);

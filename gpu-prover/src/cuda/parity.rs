@@ -254,13 +254,9 @@ fn evaluate(
         Kind::Initial => E::evaluate_initial_constraints(m, a, challenges),
         Kind::Consistency => E::evaluate_consistency_constraints(m, a, challenges),
         Kind::Terminal => E::evaluate_terminal_constraints(m, a, challenges),
-        Kind::Transition => E::evaluate_transition_constraints(
-            m,
-            a,
-            ArrayView1::from(&main_next),
-            ArrayView1::from(&aux_next),
-            challenges,
-        ),
+        Kind::Transition => {
+            E::evaluate_transition_constraints(m, a, ArrayView1::from(&main_next), ArrayView1::from(&aux_next), challenges)
+        }
     }
 }
 

@@ -114,13 +114,7 @@ impl CudaStages {
     pub(super) fn parts(&mut self) -> Result<Parts<'_>, GpuError> {
         let launcher = Launcher::new(&self.device)?;
         let job = self.job.as_mut().ok_or(ProtocolError::Internal("a stage before `begin`"))?;
-        Ok(Parts {
-            launcher,
-            kernels: &self.kernels,
-            job,
-            staging: &mut self.staging,
-            profile: self.profile.as_mut(),
-        })
+        Ok(Parts { launcher, kernels: &self.kernels, job, staging: &mut self.staging, profile: self.profile.as_mut() })
     }
 }
 
@@ -469,12 +463,7 @@ impl Parts<'_> {
         Ok(root)
     }
 
-    fn divide_by_zerofiers(
-        &self,
-        coset: usize,
-        regular: Option<Columns>,
-        boundary: Columns,
-    ) -> Result<(), GpuError> {
+    fn divide_by_zerofiers(&self, coset: usize, regular: Option<Columns>, boundary: Columns) -> Result<(), GpuError> {
         #[repr(C)]
         struct Coset {
             offset: u64,
@@ -541,13 +530,7 @@ impl Parts<'_> {
             self.launcher.blocks(n, 256),
             256,
             0,
-            &mut args![
-                job.regular.address(),
-                job.boundary.address(),
-                n as u64,
-                constants,
-                job.quotient.address()
-            ],
+            &mut args![job.regular.address(), job.boundary.address(), n as u64, constants, job.quotient.address()],
         )
     }
 
@@ -675,10 +658,7 @@ impl Parts<'_> {
         Ok(RowOpenings {
             main: main.into_iter().map(|row| row.try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
             aux: aux.iter().map(|row| extension(row).try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
-            quotient: quotient
-                .iter()
-                .map(|row| extension(row).try_into().map_err(|_| wrong()))
-                .collect::<Result<_, _>>()?,
+            quotient: quotient.iter().map(|row| extension(row).try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
             main_nodes: self.gather_nodes(job.main_tree, &query.nodes)?,
             aux_nodes: self.gather_nodes(job.aux_tree, &query.nodes)?,
             quotient_nodes: self.gather_nodes(job.quotient_tree, &query.nodes)?,
@@ -756,8 +736,7 @@ impl Stages for CudaStages {
     fn open_fri(&mut self, queries: &[FriQuery]) -> Result<Vec<FriOpening>, GpuError> {
         let parts = self.parts()?;
         let open = |query: &FriQuery| {
-            let round =
-                parts.job.rounds.get(query.round).ok_or(ProtocolError::Internal("a FRI round that is not there"))?;
+            let round = parts.job.rounds.get(query.round).ok_or(ProtocolError::Internal("a FRI round that is not there"))?;
             Ok(FriOpening {
                 values: parts.gather_codeword(query.round, &query.indices)?,
                 nodes: parts.gather_nodes(round.tree, &query.nodes)?,
@@ -784,12 +763,7 @@ fn copied(matrix: &Matrix<BFieldElement>) -> Matrix<BFieldElement> {
 
 /// Short coefficients that a coset's evaluation adds, times `factor`.
 pub(super) fn tail(values: Columns, factor: BFieldElement) -> Tail {
-    Tail {
-        values: values.address(),
-        stride: values.stride(),
-        length: values.rows() as u64,
-        factor: factor.raw_u64(),
-    }
+    Tail { values: values.address(), stride: values.stride(), length: values.rows() as u64, factor: factor.raw_u64() }
 }
 
 fn digest(words: &[u64]) -> Digest {
