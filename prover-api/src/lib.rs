@@ -14,7 +14,7 @@ mod status;
 
 pub use id::{InvalidJobId, JobId};
 pub use job::{JobKind, MalformedJob, MockJob, ProverJob};
-pub use priority::{InvalidPriority, Priority};
+pub use priority::{BLOCK_PROGRAM_DIGEST, InvalidPriority, Priority, is_block_program};
 pub use problem::{PROBLEM_JSON, Problem, ProblemType, Retry};
 pub use status::{Capacity, DeviceInfo, JobState, JobStatus, QueueLength, StageSeconds};
 

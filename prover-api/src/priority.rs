@@ -3,6 +3,11 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use triton_vm::prelude::Digest;
+
+/// Digest of the program that a block's proof is about (`BlockProgram` of neptune-consensus 0.19.4). The tests compare it with
+/// the program itself.
+pub const BLOCK_PROGRAM_DIGEST: &str = "df05b05b64f356da179866a5858c0ca10756e62ccf603d8188952773bb6359f1f1a24f06b3eb7bfc";
 
 /// The five priorities of neptune-core's job queue (`TritonVmJobPriority`), lowest first.
 #[derive(
@@ -27,6 +32,11 @@ impl Priority {
     /// All, lowest first.
     pub const ALL: [Self; 5] = [Self::Lowest, Self::Low, Self::Normal, Self::High, Self::Highest];
 
+    /// What a node that does not tell the priority would have said, as far as the program betrays it: block proofs are urgent.
+    pub fn of_program(program_digest: Digest) -> Self {
+        if is_block_program(program_digest) { Self::High } else { Self::Normal }
+    }
+
     /// The name in headers, JSON and metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -37,6 +47,11 @@ impl Priority {
             Self::Highest => "highest",
         }
     }
+}
+
+/// Whether a claim about this program is that of a block.
+pub fn is_block_program(program_digest: Digest) -> bool {
+    program_digest.to_hex() == BLOCK_PROGRAM_DIGEST
 }
 
 /// Not a priority.
@@ -55,5 +70,17 @@ impl FromStr for Priority {
 impl std::fmt::Display for Priority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_proofs_are_urgent() {
+        let block = Digest::try_from_hex(BLOCK_PROGRAM_DIGEST).expect("is a digest");
+        assert_eq!(Priority::of_program(block), Priority::High);
+        assert_eq!(Priority::of_program(Digest::default()), Priority::Normal);
     }
 }

@@ -71,9 +71,9 @@ impl Pod {
     /// When it does not get ready in time; the error shows its log.
     pub async fn ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
+        let client = crate::http::client()?;
         loop {
-            let answer = client.get(format!("{}/readyz", self.url)).send().await;
+            let answer = client.get(format!("{}/readyz", self.url)).timeout(Duration::from_secs(2)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }

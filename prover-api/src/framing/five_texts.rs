@@ -148,6 +148,41 @@ impl<'a> FiveTexts<'a> {
         .checked()
     }
 
+    /// Takes a [`crate::ProverJob`] document apart again, for a prover that wants five texts.
+    ///
+    /// # Errors
+    /// [`MalformedTexts`].
+    pub fn of_document(document: &'a [u8]) -> Result<Self, MalformedTexts> {
+        #[derive(serde::Deserialize)]
+        struct Document<'a> {
+            #[serde(borrow)]
+            program: &'a RawValue,
+            #[serde(borrow)]
+            claim: &'a RawValue,
+            #[serde(borrow)]
+            non_determinism: &'a RawValue,
+            #[serde(borrow)]
+            max_log2_padded_height: &'a RawValue,
+            #[serde(borrow)]
+            env_vars: &'a RawValue,
+        }
+        let Document { program, claim, non_determinism, max_log2_padded_height, env_vars } =
+            serde_json::from_slice(document).map_err(|_| MalformedTexts::NotJson(Part::Program))?;
+        Self { claim, program, non_determinism, max_log2_padded_height, env_vars }.checked()
+    }
+
+    /// Writes the five texts as [`Self::parse`] reads them.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write_lines(&self, mut writer: impl io::Write) -> io::Result<()> {
+        for (index, part) in Part::ALL.into_iter().enumerate() {
+            writer.write_all(if index == 0 { b"" } else { b"\n" })?;
+            writer.write_all(self.text(part).as_bytes())?;
+        }
+        Ok(())
+    }
+
     fn checked(self) -> Result<Self, MalformedTexts> {
         for part in [Part::Claim, Part::Program, Part::NonDeterminism, Part::EnvVars] {
             if !self.text(part).starts_with('{') {
@@ -272,8 +307,12 @@ mod tests {
         assert_eq!(parsed.document().len(), parsed.document_len());
         assert_eq!(parsed.claim(), Ok(job.claim));
         assert_eq!(parsed.max_log2_padded_height(), Ok(Some(20)));
-        let parts = texts.each_ref().map(|text| text.as_bytes());
+        let parts = texts.each_ref().map(String::as_bytes);
         assert_eq!(FiveTexts::from_parts(parts).expect("parses").document(), parsed.document());
+        let document = parsed.document();
+        let mut lines = Vec::new();
+        FiveTexts::of_document(&document).expect("parses").write_lines(&mut lines).expect("writes");
+        assert_eq!(lines, stdin.as_bytes(), "and back");
         assert!(FiveTexts::parse(format!("{stdin}\n \n").as_bytes()).is_ok(), "white space may follow");
     }
 
@@ -302,13 +341,13 @@ mod tests {
             assert_eq!(parse(&with("{]")), Err(MalformedTexts::NotJson(part)));
             assert_eq!(parse(&good[..index]), Err(MalformedTexts::Missing(part)));
             let parts = with("");
-            let parts = parts.each_ref().map(|text| text.as_bytes());
+            let parts = parts.each_ref().map(String::as_bytes);
             assert_eq!(FiveTexts::from_parts(parts).map(|_| ()), Err(MalformedTexts::Missing(part)));
         }
         let longer = [good.join("\n"), "1".to_owned()].join("\n");
         assert_eq!(FiveTexts::parse(longer.as_bytes()).map(|_| ()), Err(MalformedTexts::Trailing));
         let two = [good[0].clone(), good[0].clone()].concat();
-        let mut parts = good.each_ref().map(|text| text.as_bytes());
+        let mut parts = good.each_ref().map(String::as_bytes);
         parts[0] = two.as_bytes();
         assert_eq!(FiveTexts::from_parts(parts).map(|_| ()), Err(MalformedTexts::NotJson(Part::Claim)));
     }

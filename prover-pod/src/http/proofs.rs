@@ -60,6 +60,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     ))]
 pub async fn submit(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let (wishes, client, respond_async) = (wishes(&headers)?, client_id(&headers)?, prefers_async(&headers));
+    if wishes.deadline.is_some_and(|left| left.is_zero()) {
+        return Err(Problem::new(ProblemType::DeadlineExceeded).detail("it had passed before the job came").into());
+    }
     if api.service.is_draining() {
         // Before the upload: it would be for nothing.
         return Err(super::refused(crate::scheduler::Refusal::Draining).into());

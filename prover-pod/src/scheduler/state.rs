@@ -261,7 +261,9 @@ impl Scheduler {
         for job in self.cache.insert(job_id, bytes) {
             effects.push(Effect::DropProof { job });
         }
-        self.leave_worker(now, job_id, effects);
+        if !mine {
+            self.leave_worker(now, job_id, effects);
+        }
         self.finish(now, job_id, JobState::Done, &Outcome::Proved, effects);
         self.pump(now, effects);
     }

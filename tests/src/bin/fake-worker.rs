@@ -1,0 +1,67 @@
+//! A worker that proves nothing: it returns stored proofs, whole or with one bit flipped. For tests of what leaves a pod.
+//!
+//! `FAKE_WORKER_FLIP` unset: stored proofs as they are. Set: one bit of each is flipped, another one each time.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::io::{Write, stdin, stdout};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use prover_pod::protocol::{FromWorker, ToWorker, read_frame, write_frame};
+use prover_pod::scheduler::{Backend, Failure};
+use prover_pod::worker::{CpuBackend, ProverBackend};
+use upgrader_fleet_tests::fixtures;
+
+fn main() -> Result<()> {
+    let output = Mutex::new(stdout());
+    let say = |message: &FromWorker, payload: &[u8]| -> Result<()> {
+        let mut output = output.lock().ok().context("no other thread panics")?;
+        write_frame(&mut *output, message, payload)?;
+        Ok(output.flush()?)
+    };
+    let flips = std::env::var_os("FAKE_WORKER_FLIP").is_some();
+    // A device that tests itself well and goes wrong later.
+    let proof = CpuBackend::default().self_test().ok().context("the CPU proves")?;
+    say(&FromWorker::Hello { backend: Backend::Cpu, slots: 1, device: "fake".to_owned() }, &proof)?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while say(&FromWorker::Heartbeat { rss_bytes: 1 }, &[]).is_ok() {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            std::process::exit(0);
+        });
+        let mut input = stdin().lock();
+        while let Some((order, body)) = read_frame::<ToWorker>(&mut input)? {
+            let job = order.job();
+            match order {
+                ToWorker::Inspect { .. } => say(&FromWorker::Inspected { job, log2_padded_height: 9 }, &[])?,
+                ToWorker::Prove { .. } => match std::fs::read(fixtures::proofs().join(format!("{job}.bin"))) {
+                    Ok(mut proof) => {
+                        if flips {
+                            flip(&mut proof, &body);
+                        }
+                        say(&FromWorker::Traced { job }, &[])?;
+                        say(&FromWorker::Proved { job }, &proof)?;
+                    }
+                    Err(error) => {
+                        let failure = Failure::Prover(format!("no stored proof: {error}"));
+                        say(&FromWorker::Failed { job, failure }, &[])?;
+                    }
+                },
+                ToWorker::Trace { .. } => say(&FromWorker::Traced { job }, &[])?,
+                ToWorker::Discard { .. } | ToWorker::Abort { .. } => {}
+            }
+        }
+        std::process::exit(0)
+    })
+}
+
+/// Flips the bit that the body chooses: the same for the same body, all over the proof for different ones.
+fn flip(proof: &mut [u8], body: &[u8]) {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    let bit = (hasher.finish() % (proof.len() as u64 * 8)) as usize;
+    proof[bit / 8] ^= 1 << (bit % 8);
+}
