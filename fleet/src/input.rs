@@ -33,7 +33,7 @@ pub struct ProgramInputs {
 #[non_exhaustive]
 pub enum InputError {
     /// The file system says no.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum InputError {
     #[error("{}: larger than {} MiB, the limit of a job", .0.display(), MAX_JOB_BYTES >> 20)]
     TooLarge(PathBuf),
     /// A program, or its input, is wrong.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Program {
         /// Where.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum InputError {
         source: ProgramError,
     },
     /// A transaction file of another version, or damaged.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Transaction {
         /// Where.
         path: PathBuf,
@@ -60,10 +60,7 @@ pub enum InputError {
         source: TransactionFileError,
     },
     /// Neither of the three.
-    #[error(
-        "{}: {source}; expected a prover job (JSON), a transaction file (JSON), or a Triton assembly program (NAME.tasm)",
-        path.display()
-    )]
+    #[error("{} is no prover job (JSON), no transaction file (JSON) and no Triton assembly program (NAME.tasm)", path.display())]
     Job {
         /// Where.
         path: PathBuf,

@@ -1,8 +1,11 @@
 //! The command that a person types, as a library: transactions to proof jobs and back, jobs from programs, the state of pods.
 
+pub mod cli;
 pub mod input;
+pub mod pods;
 pub mod program;
 pub mod progress;
+pub mod prove;
 pub mod status;
 pub mod store;
 pub mod trace;

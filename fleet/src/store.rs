@@ -17,7 +17,7 @@ pub const COLLECTION: &str = "proof-collection.bin";
 #[non_exhaustive]
 pub enum StoreError {
     /// The file system says no.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read or write {}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Not a proof.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Proof {
         /// Where.
         path: PathBuf,
@@ -67,12 +67,15 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
 ///
 /// [`StoreError::Io`], or a proof that has no encoding.
 pub fn write(folder: &Path, name: &str, claim: &Claim, proof: &Proof) -> Result<(), StoreError> {
+    let outer = folder;
+    let path = outer.join(format!("{name}.claim.json"));
+    // A name may have folders of its own: the leaf proofs of a transaction do.
+    let folder = path.parent().unwrap_or(outer);
     fs::create_dir_all(folder).map_err(io_at(folder))?;
-    let path = folder.join(format!("{name}.claim.json"));
     let json = serde_json::to_vec_pretty(claim)
         .map_err(|error| StoreError::Claim { path: path.clone(), reason: error.to_string() })?;
     replace(&path, &json)?;
-    let path = folder.join(format!("{name}.proof"));
+    let path = outer.join(format!("{name}.proof"));
     let encoded = proof::encode(proof).map_err(|source| StoreError::Proof { path: path.clone(), source })?;
     replace(&path, &encoded)
 }
@@ -150,14 +153,16 @@ mod tests {
         let claim = Claim::new(Digest::default()).with_input(bfe_vec![1]);
         let proof = Proof(bfe_vec![1, 2, 3]);
         write(&folder, "b", &claim, &proof).expect("the folder is writable");
-        write(&folder, "a", &claim, &proof).expect("the folder is writable");
-        write(&folder, "a", &claim, &proof).expect("a proof may be replaced");
+        write(&folder, "a.v2", &claim, &proof).expect("the folder is writable");
+        write(&folder, "a.v2", &claim, &proof).expect("a proof may be replaced");
+        write(&folder, "tx/leaf", &claim, &proof).expect("a folder inside the folder");
 
         let stored = pairs(&folder).expect("two pairs");
-        assert_eq!(["a", "b"], [&*stored[0].name, &*stored[1].name]);
+        assert_eq!(["a.v2", "b"], [&*stored[0].name, &*stored[1].name]);
         assert_eq!(claim, stored[0].claim);
         assert_eq!(Ok(proof), proof::decode(&stored[0].proof));
-        assert_eq!(4, fs::read_dir(&folder).expect("readable").count(), "nothing unfinished is left");
+        assert_eq!(5, fs::read_dir(&folder).expect("readable").count(), "nothing unfinished is left");
+        assert_eq!("leaf", pairs(&folder.join("tx")).expect("one pair")[0].name);
     }
 
     #[test]

@@ -141,7 +141,7 @@ __device__ __forceinline__ void permute_quad(u64 slot[4][2], const double b[8], 
 }
 
 // Element `e` of block `chunk` of row `row` as the sponge absorbs it: the row, a one, zeros.
-__device__ __forceinline__ u64 padded(const u64 *columns, u64 stride, u32 num_columns, u64 row, u32 column) {
+__device__ __forceinline__ u64 padded(const u64 *columns, u64 stride, u32 num_columns, u32 row, u32 column) {
     if (column < num_columns) return columns[(u64)column * stride + row];
     return column == num_columns ? ONE : 0;
 }
@@ -157,60 +157,45 @@ KERNEL __launch_bounds__(THREADS, 3) row_hash_dmma(const u64 *columns, u64 strid
     load_matrix(b);
     u32 lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     u32 num_chunks = num_columns / TIP5_RATE + 1;
-    u64 warps = (u64)gridDim.x * (THREADS / 32);
-    for (u64 tile = (u64)blockIdx.x * (THREADS / 32) + threadIdx.x / 32; tile * STATES_PER_WARP < rows; tile += warps) {
-        u64 row[2] = {tile * STATES_PER_WARP + g, tile * STATES_PER_WARP + g + 8};
-        bool live[2] = {row[0] < rows, row[1] < rows};
-        // Rows past the end repeat the last one: every lane of a warp must take part in the products.
-        u64 from[2] = {live[0] ? row[0] : rows - 1, live[1] ? row[1] : rows - 1};
+    u32 last = (u32)rows - 1, warps = gridDim.x * (THREADS / 32);
+    for (u32 tile = blockIdx.x * (THREADS / 32) + threadIdx.x / 32; tile * STATES_PER_WARP <= last; tile += warps) {
+        // Rows past the end repeat the last one: every lane of a warp must take part in the products. They also write
+        // its digest again, with the same value.
+        u32 row = tile * STATES_PER_WARP + g;
+        u32 from[2] = {row < last ? row : last, row + 8 < last ? row + 8 : last};
         u64 slot[4][2] = {};
-        u64 next[3][2];
-#pragma unroll
-        for (u32 k = 0; k < 2; k++) {
-            next[0][k] = padded(columns, stride, num_columns, from[k], t);
-            next[1][k] = padded(columns, stride, num_columns, from[k], 4 + t);
-            next[2][k] = t < 2 ? padded(columns, stride, num_columns, from[k], 8 + t) : 0;
-        }
+        // No loads ahead: other warps hide their latency, and twelve more registers would spill.
 #pragma unroll 1
         for (u32 chunk = 0; chunk < num_chunks; chunk++) {
+            u32 column = chunk * TIP5_RATE + t;
 #pragma unroll
             for (u32 k = 0; k < 2; k++) {
-                slot[0][k] = next[0][k];
-                slot[1][k] = next[1][k];
-                if (t < 2) slot[2][k] = next[2][k];
-            }
-            if (chunk + 1 < num_chunks) { // the next block's loads are under way during this permutation
-                u32 column = (chunk + 1) * TIP5_RATE;
-#pragma unroll
-                for (u32 k = 0; k < 2; k++) {
-                    next[0][k] = padded(columns, stride, num_columns, from[k], column + t);
-                    next[1][k] = padded(columns, stride, num_columns, from[k], column + 4 + t);
-                    next[2][k] = t < 2 ? padded(columns, stride, num_columns, from[k], column + 8 + t) : 0;
-                }
+                slot[0][k] = padded(columns, stride, num_columns, from[k], column);
+                slot[1][k] = padded(columns, stride, num_columns, from[k], column + 4);
+                if (t < 2) slot[2][k] = padded(columns, stride, num_columns, from[k], column + 8);
             }
             permute_quad(slot, b, shared);
         }
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
-            if (!live[k]) continue;
-            u64 *digest = digests + TIP5_DIGEST * (leaf_stride * row[k] + leaf_offset);
+            u64 *digest = digests + TIP5_DIGEST * (leaf_stride * from[k] + leaf_offset);
             digest[t] = canonical(slot[0][k]);
             if (t == 0) digest[4] = canonical(slot[1][k]);
         }
     }
 }
 
-__device__ __forceinline__ void merkle_level(u64 *nodes, u64 parents, u64 first_tile, u64 tile_step,
+__device__ __forceinline__ void merkle_level(u64 *nodes, u32 parents, u32 first_tile, u32 tile_step,
                                              const double b[8], const Shared &shared) {
     u32 lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-    for (u64 tile = first_tile; tile * STATES_PER_WARP < parents; tile += tile_step) {
+    for (u32 tile = first_tile; tile * STATES_PER_WARP < parents; tile += tile_step) {
         u64 slot[4][2];
-        u64 node[2];
+        u32 node[2];
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
-            u64 i = tile * STATES_PER_WARP + g + 8 * k;
+            u32 i = tile * STATES_PER_WARP + g + 8 * k;
             node[k] = parents + (i < parents ? i : parents - 1);
-            const u64 *children = nodes + 2 * TIP5_DIGEST * node[k];
+            const u64 *children = nodes + (u64)(2 * TIP5_DIGEST) * node[k];
             slot[0][k] = children[t];
             slot[1][k] = children[4 + t];
             slot[2][k] = t < 2 ? children[8 + t] : ONE;
@@ -219,7 +204,7 @@ __device__ __forceinline__ void merkle_level(u64 *nodes, u64 parents, u64 first_
         permute_quad(slot, b, shared);
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
-            u64 *digest = nodes + TIP5_DIGEST * node[k];
+            u64 *digest = nodes + (u64)TIP5_DIGEST * node[k];
             digest[t] = canonical(slot[0][k]);
             if (t == 0) digest[4] = canonical(slot[1][k]);
         }
@@ -232,8 +217,8 @@ KERNEL __launch_bounds__(THREADS, 3) merkle_level_dmma(u64 *nodes, u64 parents) 
     load_shared(shared);
     double b[8];
     load_matrix(b);
-    merkle_level(nodes, parents, (u64)blockIdx.x * (THREADS / 32) + threadIdx.x / 32,
-                 (u64)gridDim.x * (THREADS / 32), b, shared);
+    merkle_level(nodes, (u32)parents, blockIdx.x * (THREADS / 32) + threadIdx.x / 32, gridDim.x * (THREADS / 32), b,
+                 shared);
 }
 
 // All levels from `parents` nodes up to the root, in one block: launches would cost more than the hashing.
@@ -243,7 +228,7 @@ KERNEL __launch_bounds__(THREADS, 1) merkle_top_dmma(u64 *nodes, u64 parents) {
     double b[8];
     load_matrix(b);
     for (; parents; parents >>= 1) {
-        merkle_level(nodes, parents, threadIdx.x / 32, THREADS / 32, b, shared);
+        merkle_level(nodes, (u32)parents, threadIdx.x / 32, THREADS / 32, b, shared);
         __syncthreads();
     }
 }

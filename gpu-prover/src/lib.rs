@@ -3,7 +3,8 @@
 //!
 //! - [`prover`]: the protocol, once, over any machine that implements [`stages::Stages`].
 //! - [`cpu`]: the stages on the CPU, the reference for all others.
-//! - [`cuda`]: the stages on a CUDA device.
+//! - [`cuda`]: the stages on a CUDA device; [`gpu::GpuProver`] is the prover that a service holds.
+//! - [`trace`]: the execution trace, recorded faster than by the crate.
 //! - [`workloads`] and [`compare`]: programs to prove, and where two proofs differ.
 //! - [`plan`]: whether and how a proof fits into a device's memory.
 //!
@@ -31,6 +32,7 @@ pub mod domain;
 pub mod error;
 mod field;
 pub mod fri;
+pub mod gpu;
 pub mod lde;
 pub mod main_table;
 pub mod matrix;
@@ -43,4 +45,5 @@ pub mod quotient;
 pub mod randomness;
 pub mod row_hash;
 pub mod stages;
+pub mod trace;
 pub mod workloads;

@@ -16,14 +16,23 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     /// A matrix with every element equal to `value`. The memory is written in parallel: the first touch of a page costs
     /// more than the value.
     pub fn filled(rows: usize, columns: usize, value: T) -> Self {
+        Self::filled_in(Vec::new(), rows, columns, value)
+    }
+
+    /// [`Self::filled`] in memory that was used before, if it is large enough: its pages are there already.
+    pub fn filled_in(mut data: Vec<T>, rows: usize, columns: usize, value: T) -> Self {
         let len = rows * columns;
-        let mut data = Vec::with_capacity(len);
-        (0..len)
-            .into_par_iter()
-            .with_min_len(1 << 16)
-            .map(|_| value)
-            .collect_into_vec(&mut data);
+        if data.capacity() < len {
+            // Huge pages: a table of 2^22 rows has a million small ones, and each costs a fault.
+            data = twenty_first::memory::vec_with_capacity(len);
+        }
+        (0..len).into_par_iter().with_min_len(1 << 16).map(|_| value).collect_into_vec(&mut data);
         Self { rows, data }
+    }
+
+    /// Give the memory back, to be used again.
+    pub fn into_memory(self) -> Vec<T> {
+        self.data
     }
 
     /// A matrix of `rows` rows over column-major `data`, or `None` if `data` is no whole number of columns.
@@ -101,15 +110,13 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     /// The same memory as an [`ndarray`] view, the type the triton-vm crate's public pieces take.
     pub fn view(&self) -> ArrayView2<'_, T> {
         let shape = (self.rows, self.columns()).f();
-        ArrayView2::from_shape(shape, &self.data)
-            .expect("the data has exactly rows * columns elements")
+        ArrayView2::from_shape(shape, &self.data).expect("the data has exactly rows * columns elements")
     }
 
     /// The same memory as a mutable [`ndarray`] view.
     pub fn view_mut(&mut self) -> ArrayViewMut2<'_, T> {
         let shape = (self.rows, self.columns()).f();
-        ArrayViewMut2::from_shape(shape, &mut self.data)
-            .expect("the data has exactly rows * columns elements")
+        ArrayViewMut2::from_shape(shape, &mut self.data).expect("the data has exactly rows * columns elements")
     }
 }
 
@@ -119,12 +126,23 @@ mod tests {
 
     #[test]
     fn elements_lie_column_after_column() {
-        let matrix =
-            Matrix::from_column_major(3, vec![1, 2, 3, 4, 5, 6]).expect("two whole columns");
+        let matrix = Matrix::from_column_major(3, vec![1, 2, 3, 4, 5, 6]).expect("two whole columns");
         assert_eq!(matrix.columns(), 2);
         assert_eq!(matrix.column(1), [4, 5, 6]);
         assert_eq!(matrix.row(2), [3, 6]);
         assert_eq!(matrix.view()[[2, 1]], 6);
+    }
+
+    #[test]
+    fn used_memory_serves_again_without_its_content() {
+        let first = Matrix::filled(100, 3, 7_u64);
+        let address = first.as_slice().as_ptr();
+        let second = Matrix::filled_in(first.into_memory(), 50, 4, 1);
+        assert_eq!(second.as_slice(), [1; 200]);
+        assert_eq!(second.as_slice().as_ptr(), address);
+        let larger = Matrix::filled_in(second.into_memory(), 1000, 4, 2);
+        assert!(larger.as_slice().iter().all(|&element| element == 2));
+        assert_eq!((larger.rows(), larger.columns()), (1000, 4));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How a proof fits into a device's memory, decided before the first launch.
 //!
-//! A proof always keeps the coefficients of all 652 base field columns, three trees, the quotient and FRI. What it can
+//! A proof always keeps the main table, the coefficients of all 652 base field columns, three trees, the quotient and FRI. What it can
 //! trade for time is the low-degree extension, 8 cosets of 5,216 bytes a row: a coset that is not kept is computed a
 //! second time, because the quotient needs it again after its weights are known.
 
@@ -36,9 +36,7 @@ impl Plan {
     pub fn fastest_first() -> impl Iterator<Item = Self> {
         let most_cached = NUM_COSETS as u32 - 2;
         let cached = (1..=most_cached).rev().map(Self::CachedCosets);
-        std::iter::once(Self::Full)
-            .chain(cached)
-            .chain(std::iter::once(Self::CosetByCoset))
+        std::iter::once(Self::Full).chain(cached).chain(std::iter::once(Self::CosetByCoset))
     }
 
     /// How many coset buffers the plan holds at once.
@@ -68,19 +66,21 @@ impl Plan {
 /// Device memory of one proof, by what it holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// Coefficients of all columns; before that, the columns themselves.
+    /// The main table's values on the trace domain, which the auxiliary table is made from.
+    pub trace: u64,
+    /// Coefficients of all columns, and the batch randomizer's own randomizer.
     pub coefficients: u64,
     /// Coset buffers.
     pub cosets: u64,
     /// The three table trees.
     pub trees: u64,
-    /// The quotient's codeword, its randomized segments as coefficients and as values.
+    /// Constraint sums, the quotient on five cosets, its coefficients, its segments as coefficients and as values.
     pub quotient: u64,
-    /// The three combination codewords and their coefficients.
+    /// Combinations of all columns, as coefficients and on one coset; powers of the out-of-domain points.
     pub combination: u64,
     /// All FRI codewords and trees.
     pub fri: u64,
-    /// Twiddle factors, randomizers and all that does not grow.
+    /// Twiddle factors, randomizers and all that hardly grows.
     pub fixed: u64,
 }
 
@@ -89,35 +89,32 @@ impl Footprint {
     pub fn new(domains: &Domains, plan: Plan) -> Self {
         let n = domains.trace_length() as u64;
         let fri_length = domains.fri_length() as u64;
-        let columns =
-            NUM_MAIN_COLUMNS as u64 * BASE_ELEMENT + NUM_AUX_COLUMNS as u64 * EXTENSION_ELEMENT;
+        let main_columns = NUM_MAIN_COLUMNS as u64 * BASE_ELEMENT;
+        let columns = main_columns + NUM_AUX_COLUMNS as u64 * EXTENSION_ELEMENT;
         let segments = NUM_RANDOMIZED_QUOTIENT_SEGMENTS as u64;
         let tree = 2 * fri_length * DIGEST;
+        // Four kinds of constraints, four cosets for most of them and five for the few of highest degree, five blocks
+        // of coefficients, and each segment as coefficients and on eight cosets.
+        let quotient_columns = 4 + 4 + 5 + 5 + segments * (1 + NUM_COSETS as u64);
+        // W, P, R as coefficients and on one coset, W's upper half, powers of two points.
+        let combination_columns = 3 + 3 + 1 + 2;
         Self {
-            coefficients: n * columns,
+            trace: n * main_columns,
+            coefficients: n * (columns + EXTENSION_ELEMENT),
             cosets: u64::from(plan.coset_buffers()) * n * columns,
             trees: 3 * tree,
-            quotient: EXTENSION_ELEMENT * (fri_length + segments * (fri_length + 2 * n)),
-            combination: EXTENSION_ELEMENT * 3 * (fri_length + 2 * n),
+            quotient: quotient_columns * n * EXTENSION_ELEMENT,
+            combination: combination_columns * n * EXTENSION_ELEMENT,
             // Codewords and trees of lengths 8 n, 4 n, 2 n, ..
             fri: 2 * (fri_length * EXTENSION_ELEMENT + tree),
-            // Roots of unity up to order 8 n, the batch randomizer's coefficients.
-            fixed: FIXED_BYTES + fri_length * BASE_ELEMENT + n * EXTENSION_ELEMENT,
+            fixed: FIXED_BYTES,
         }
     }
 
     /// All bytes together.
     pub fn bytes(&self) -> u64 {
-        let Self {
-            coefficients,
-            cosets,
-            trees,
-            quotient,
-            combination,
-            fri,
-            fixed,
-        } = *self;
-        coefficients + cosets + trees + quotient + combination + fri + fixed
+        let Self { trace, coefficients, cosets, trees, quotient, combination, fri, fixed } = *self;
+        trace + coefficients + cosets + trees + quotient + combination + fri + fixed
     }
 }
 
@@ -162,29 +159,23 @@ fn hint(max_log2_height: Option<u32>) -> String {
 pub fn memory_plan(log2_height: u32, free_bytes: u64) -> Result<Plan, PlanError> {
     let domains = domains(log2_height)?;
     let fits = |plan: &Plan| Footprint::new(&domains, *plan).bytes() <= free_bytes;
-    Plan::fastest_first()
-        .find(fits)
-        .ok_or_else(|| PlanError::TooBig {
-            log2_height,
-            needed: Footprint::new(&domains, Plan::CosetByCoset).bytes(),
-            free: free_bytes,
-            max_log2_height: max_log2_height(free_bytes),
-        })
+    Plan::fastest_first().find(fits).ok_or_else(|| PlanError::TooBig {
+        log2_height,
+        needed: Footprint::new(&domains, Plan::CosetByCoset).bytes(),
+        free: free_bytes,
+        max_log2_height: max_log2_height(free_bytes),
+    })
 }
 
 /// The greatest log2 height that fits into `free_bytes` at all.
 pub fn max_log2_height(free_bytes: u64) -> Option<u32> {
-    (0..LOG2_HEIGHT_LIMIT).rev().find(|&log2_height| {
-        domains(log2_height)
-            .is_ok_and(|d| Footprint::new(&d, Plan::CosetByCoset).bytes() <= free_bytes)
-    })
+    (0..LOG2_HEIGHT_LIMIT)
+        .rev()
+        .find(|&log2_height| domains(log2_height).is_ok_and(|d| Footprint::new(&d, Plan::CosetByCoset).bytes() <= free_bytes))
 }
 
 fn domains(log2_height: u32) -> Result<Domains, PlanError> {
-    1_usize
-        .checked_shl(log2_height)
-        .and_then(|height| Domains::new(height).ok())
-        .ok_or(PlanError::Height { log2_height })
+    1_usize.checked_shl(log2_height).and_then(|height| Domains::new(height).ok()).ok_or(PlanError::Height { log2_height })
 }
 
 #[cfg(test)]
@@ -198,36 +189,22 @@ mod tests {
     fn plans_for_the_cards_that_exist() {
         // A 80 GB card with 78 GiB to give, a 141 GB card with 139 GiB.
         assert_eq!(memory_plan(20, 78 * GIB), Ok(Plan::Full));
-        assert!(matches!(
-            memory_plan(21, 78 * GIB),
-            Ok(Plan::CachedCosets(3..))
-        ));
+        assert!(matches!(memory_plan(21, 78 * GIB), Ok(Plan::CachedCosets(3..))));
         assert_eq!(memory_plan(22, 78 * GIB), Ok(Plan::CosetByCoset));
         assert_eq!(memory_plan(21, 139 * GIB), Ok(Plan::Full));
-        assert!(matches!(
-            memory_plan(22, 139 * GIB),
-            Ok(Plan::CachedCosets(_))
-        ));
-        assert_eq!(memory_plan(23, 139 * GIB), Ok(Plan::CosetByCoset));
+        assert!(matches!(memory_plan(22, 139 * GIB), Ok(Plan::CachedCosets(_))));
+        assert!(memory_plan(23, 139 * GIB).is_err());
+        assert_eq!(memory_plan(23, 178 * GIB), Ok(Plan::CosetByCoset));
         assert_eq!(max_log2_height(78 * GIB), Some(22));
         let refused = memory_plan(23, 78 * GIB).expect_err("2^23 needs more");
-        assert!(matches!(
-            refused,
-            PlanError::TooBig {
-                max_log2_height: Some(22),
-                ..
-            }
-        ));
+        assert!(matches!(refused, PlanError::TooBig { max_log2_height: Some(22), .. }));
         assert!(refused.to_string().contains("2^22"));
     }
 
     #[test]
     fn illegal_heights_are_refused_whatever_the_memory() {
         for log2_height in [30, 31, 63, 64, u32::MAX] {
-            assert_eq!(
-                memory_plan(log2_height, u64::MAX),
-                Err(PlanError::Height { log2_height })
-            );
+            assert_eq!(memory_plan(log2_height, u64::MAX), Err(PlanError::Height { log2_height }));
         }
     }
 

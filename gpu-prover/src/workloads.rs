@@ -20,12 +20,7 @@ pub struct Workload {
 
 impl Workload {
     fn new(name: impl Into<String>, program: Program) -> Self {
-        Self {
-            name: name.into(),
-            program,
-            public_input: PublicInput::default(),
-            non_determinism: NonDeterminism::default(),
-        }
+        Self { name: name.into(), program, public_input: PublicInput::default(), non_determinism: NonDeterminism::default() }
     }
 
     fn with_input(mut self, input: impl IntoIterator<Item = u64>) -> Self {
@@ -35,11 +30,7 @@ impl Workload {
 
     /// The initial state of the machine.
     pub fn state(&self) -> VMState {
-        VMState::new(
-            self.program.clone(),
-            self.public_input.clone(),
-            self.non_determinism.clone(),
-        )
+        VMState::new(self.program.clone(), self.public_input.clone(), self.non_determinism.clone())
     }
 
     /// Run the program; the claim about it and its trace.
@@ -92,14 +83,41 @@ pub fn squeeze(permutations: u64) -> Workload {
     Workload::new(format!("squeeze {permutations}"), program).with_input([permutations])
 }
 
+/// A sponge that absorbs fresh memory, ten words at a time, with a dot product on it: the mix of a program that verifies
+/// proofs. An iteration takes 16 cycles, 16 RAM rows on 10 new addresses, and six hash rows.
+pub fn absorb(iterations: u64) -> Workload {
+    let program = triton_program! {
+        sponge_init
+        read_io 1
+        push 0 push 0 push 0 push 0
+        push 1
+        call absorb
+        pop 5 pop 1
+        halt
+        // _ i w w w w pointer
+        absorb:
+            dup 5 push 0 eq
+            skiz return
+            sponge_absorb_mem
+            push 0 push 0 push 0 dup 3 dup 0
+            xx_dot_step
+            pop 5
+            swap 5 addi -1 swap 5
+            recurse
+    };
+    let mut workload = Workload::new(format!("absorb {iterations}"), program).with_input([iterations]);
+    let mut rng = StdRng::seed_from_u64(iterations);
+    workload.non_determinism.ram = (1..=10 * iterations).map(|address| (BFieldElement::new(address), rng.random())).collect();
+    workload
+}
+
 /// A loop over about every instruction there is: every table gets rows in each iteration. An iteration takes 148 cycles
 /// and 223 u32 rows; below some hundred iterations the cascade table, with a row for each new 16-bit limb that is
 /// hashed, is the longest.
 pub fn mixed(iterations: u64) -> Workload {
     let program = Program::from_code(MIXED).expect("the code is a constant that the tests run");
     let mut rng = StdRng::seed_from_u64(iterations);
-    let mut workload =
-        Workload::new(format!("mixed {iterations}"), program).with_input([iterations]);
+    let mut workload = Workload::new(format!("mixed {iterations}"), program).with_input([iterations]);
     workload.non_determinism.individual_tokens = (0..iterations).map(|_| rng.random()).collect();
     workload.non_determinism.digests = (0..2 * iterations).map(|_| rng.random()).collect();
     workload
@@ -231,9 +249,7 @@ pub fn random(seed: u64, snippets: usize) -> Workload {
     let program = triton_program!({ &code } halt);
     let mut workload = Workload::new(format!("random {seed}, {snippets} pieces"), program);
     workload.non_determinism = NonDeterminism::new(tokens).with_digests(digests);
-    workload.non_determinism.ram = (0..80)
-        .map(|address| (BFieldElement::new(address), rng.random()))
-        .collect();
+    workload.non_determinism.ram = (0..80).map(|address| (BFieldElement::new(address), rng.random())).collect();
     workload
 }
 
@@ -245,20 +261,15 @@ pub fn small() -> Vec<Workload> {
         Workload::new("fibonacci", examples::FIBONACCI_SEQUENCE.clone()).with_input([100]),
         Workload::new("gcd", examples::GREATEST_COMMON_DIVISOR.clone()).with_input([42, 56]),
         Workload::new("u32", examples::PROGRAM_WITH_MANY_U32_INSTRUCTIONS.clone()),
-        Workload::new(
-            "0 < 0 as the last u32 section",
-            triton_program!(push 0 push 0 lt pop 1 halt),
-        ),
+        Workload::new("0 < 0 as the last u32 section", triton_program!(push 0 push 0 lt pop 1 halt)),
         Workload::new("sudoku", examples::VERIFY_SUDOKU.clone()).with_input(SUDOKU),
-        Workload::new(
-            "MMR append",
-            examples::CALCULATE_NEW_MMR_PEAKS_FROM_APPEND_WITH_SAFE_LISTS.clone(),
-        ),
+        Workload::new("MMR append", examples::CALCULATE_NEW_MMR_PEAKS_FROM_APPEND_WITH_SAFE_LISTS.clone()),
         merkle_authentication(),
         merkle_update(),
         spin(9),
         spin(10),
         squeeze(20),
+        absorb(5),
         mixed(1),
         random(1, 10),
     ]
@@ -279,33 +290,23 @@ const SUDOKU: [u64; 81] = [
 /// A Merkle tree of eight leaves, the index of one of them, and its authentication path from the bottom up.
 fn merkle_tree() -> (twenty_first::prelude::MerkleTree, usize, Vec<Digest>) {
     let leaves: Vec<Digest> = (0..8_u64).map(|leaf| Tip5::hash(&leaf)).collect();
-    let tree =
-        twenty_first::prelude::MerkleTree::par_new(&leaves).expect("eight is a power of two");
+    let tree = twenty_first::prelude::MerkleTree::par_new(&leaves).expect("eight is a power of two");
     let index = 5;
-    let path = tree
-        .authentication_structure(&[index])
-        .expect("5 is one of the eight leaves");
+    let path = tree.authentication_structure(&[index]).expect("5 is one of the eight leaves");
     (tree, index, path)
 }
 
 /// The words of digests as a program reads them, top of the stack last.
 fn reversed_words(digests: impl IntoIterator<Item = Digest>) -> impl Iterator<Item = u64> {
-    digests
-        .into_iter()
-        .flat_map(|digest| digest.reversed().values())
-        .map(|word| word.value())
+    digests.into_iter().flat_map(|digest| digest.reversed().values()).map(|word| word.value())
 }
 
 fn merkle_authentication() -> Workload {
     let (tree, index, path) = merkle_tree();
     let leaf = tree.leaf(index).expect("5 is one of the eight leaves");
-    let input = [1]
-        .into_iter()
-        .chain(reversed_words([tree.root()]))
-        .chain([8 + index as u64]);
+    let input = [1].into_iter().chain(reversed_words([tree.root()])).chain([8 + index as u64]);
     let program = triton_vm::example_programs::MERKLE_TREE_AUTHENTICATION_PATH_VERIFY.clone();
-    let mut workload = Workload::new("Merkle authentication", program)
-        .with_input(input.chain(reversed_words([leaf])));
+    let mut workload = Workload::new("Merkle authentication", program).with_input(input.chain(reversed_words([leaf])));
     workload.non_determinism = NonDeterminism::default().with_digests(path);
     workload
 }
@@ -316,11 +317,8 @@ fn merkle_update() -> Workload {
     let address = 1000;
     let digests = [leaf, tree.root(), Tip5::hash(&17_u64)];
     let program = triton_vm::example_programs::MERKLE_TREE_UPDATE.clone();
-    let mut workload = Workload::new("Merkle update", program).with_input(
-        [address, index as u64, 3]
-            .into_iter()
-            .chain(reversed_words(digests)),
-    );
+    let mut workload = Workload::new("Merkle update", program)
+        .with_input([address, index as u64, 3].into_iter().chain(reversed_words(digests)));
     let words = path.into_iter().flat_map(Digest::values);
     workload.non_determinism.ram = (address..).map(BFieldElement::new).zip(words).collect();
     workload
@@ -333,15 +331,8 @@ mod tests {
     #[test]
     fn all_small_workloads_run() {
         for workload in small() {
-            let (_, aet) = workload
-                .trace()
-                .unwrap_or_else(|error| panic!("{}: {error}", workload.name));
-            assert!(
-                aet.padded_height() <= 1 << 12,
-                "{}: {}",
-                workload.name,
-                aet.padded_height()
-            );
+            let (_, aet) = workload.trace().unwrap_or_else(|error| panic!("{}: {error}", workload.name));
+            assert!(aet.padded_height() <= 1 << 12, "{}: {}", workload.name, aet.padded_height());
         }
     }
 
@@ -367,18 +358,8 @@ mod tests {
     #[test]
     fn the_mixed_workload_reaches_every_table() {
         let (_, aet) = mixed(40).trace().expect("the loop runs");
-        for table in [
-            TableId::OpStack,
-            TableId::Ram,
-            TableId::Hash,
-            TableId::Cascade,
-            TableId::U32,
-        ] {
-            assert!(
-                aet.height_of_table(table) > 1000,
-                "{table}: {}",
-                aet.height_of_table(table)
-            );
+        for table in [TableId::OpStack, TableId::Ram, TableId::Hash, TableId::Cascade, TableId::U32] {
+            assert!(aet.height_of_table(table) > 1000, "{table}: {}", aet.height_of_table(table));
         }
     }
 }

@@ -17,14 +17,8 @@ fn assert_byte_identical(workload: &Workload) -> usize {
         .set_randomness_seed_which_may_break_zero_knowledge(SEED)
         .prove(&claim, &aet)
         .expect("the crate proves it");
-    let ours = prove(
-        &mut CpuStages::new(),
-        &claim,
-        &aet,
-        Randomness::Seed(SEED),
-        &mut Unobserved,
-    )
-    .expect("the CPU stages prove it");
+    let ours =
+        prove(&mut CpuStages::new(), &claim, &aet, Randomness::Seed(SEED), &mut Unobserved).expect("the CPU stages prove it");
     if let Some(difference) = first_difference(&ours, &theirs) {
         panic!("{}: {difference}", workload.name);
     }
@@ -38,10 +32,7 @@ fn proofs_are_byte_identical_to_the_crates() {
         heights.push(assert_byte_identical(&workload));
     }
     for height in [1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12] {
-        assert!(
-            heights.contains(&height),
-            "no workload of padded height {height} among {heights:?}"
-        );
+        assert!(heights.contains(&height), "no workload of padded height {height} among {heights:?}");
     }
 }
 
@@ -63,16 +54,7 @@ fn proofs_of_random_programs_are_byte_identical() {
 #[test]
 fn proofs_with_fresh_randomness_verify_and_differ() {
     let (claim, aet) = workloads::mixed(1).trace().expect("the workload runs");
-    let prove = || {
-        prove(
-            &mut CpuStages::new(),
-            &claim,
-            &aet,
-            Randomness::Os,
-            &mut Unobserved,
-        )
-        .expect("it proves")
-    };
+    let prove = || prove(&mut CpuStages::new(), &claim, &aet, Randomness::Os, &mut Unobserved).expect("it proves");
     let (first, second) = (prove(), prove());
     assert!(triton_vm::verify(Stark::default(), &claim, &first));
     assert!(triton_vm::verify(Stark::default(), &claim, &second));
@@ -84,14 +66,7 @@ fn a_proof_for_another_output_does_not_verify() {
     let (claim, aet) = workloads::mixed(1).trace().expect("the workload runs");
     let lie = claim.clone().with_output(vec![17_u64.into()]);
     assert_ne!(claim, lie);
-    let proof = prove(
-        &mut CpuStages::new(),
-        &lie,
-        &aet,
-        Randomness::Os,
-        &mut Unobserved,
-    )
-    .expect("it proves");
+    let proof = prove(&mut CpuStages::new(), &lie, &aet, Randomness::Os, &mut Unobserved).expect("it proves");
     assert!(!triton_vm::verify(Stark::default(), &lie, &proof));
 }
 
@@ -99,14 +74,7 @@ fn a_proof_for_another_output_does_not_verify() {
 fn a_claim_about_another_program_is_refused() {
     let (claim, _) = workloads::spin(9).trace().expect("the workload runs");
     let (_, aet) = workloads::mixed(1).trace().expect("the workload runs");
-    let error = prove(
-        &mut CpuStages::new(),
-        &claim,
-        &aet,
-        Randomness::Os,
-        &mut Unobserved,
-    )
-    .expect_err("no match");
+    let error = prove(&mut CpuStages::new(), &claim, &aet, Randomness::Os, &mut Unobserved).expect_err("no match");
     assert!(error.to_string().contains("another program"), "{error}");
 }
 
@@ -125,17 +93,9 @@ fn the_observer_hears_every_stage_and_can_cancel_at_each() {
 
     for last in [Stage::CommitMain, Stage::Deep, Stage::Open] {
         let mut cancel = |stage: Stage| {
-            if stage == last {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if stage == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let error = prove(&mut stages, &claim, &aet, Randomness::Os, &mut cancel)
-            .expect_err("it was cancelled");
-        assert!(
-            matches!(error, gpu_prover::error::ProtocolError::Cancelled),
-            "{error}"
-        );
+        let error = prove(&mut stages, &claim, &aet, Randomness::Os, &mut cancel).expect_err("it was cancelled");
+        assert!(matches!(error, gpu_prover::error::ProtocolError::Cancelled), "{error}");
     }
 }

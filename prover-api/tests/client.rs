@@ -421,3 +421,70 @@ async fn many_jobs_at_once_share_the_pods() {
     assert_eq!(pods[0].script().seen.iter().filter(|seen| seen.method == "POST").count(), 20);
     assert_eq!(id(), body().id());
 }
+
+/// A listener that speaks TLS with a certificate for `prover-pods` from an authority of its own.
+struct TlsListener {
+    listener: tokio::net::TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, address)) = self.listener.accept().await else { continue };
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn tls_is_about_the_services_name_and_the_given_authority() {
+    let key = rcgen::generate_simple_self_signed(["prover-pods".to_owned()]).unwrap();
+    let stranger = rcgen::generate_simple_self_signed(["prover-pods".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [trusted, untrusted] = [("ca.pem", &key), ("other.pem", &stranger)].map(|(name, key)| {
+        let path = folder.path().join(name);
+        fs::write(&path, key.cert.pem()).unwrap();
+        path
+    });
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pod = FakePod::start_with(proving(), "https", listener, |listener, app| async move {
+        axum::serve(TlsListener { listener, acceptor }, app).await.unwrap();
+    });
+    let address = pod.address();
+    let through = |authorities: &std::path::Path| {
+        Client::builder()
+            .endpoints([format!("dns+https://prover-pods:{}", address.port())])
+            .resolver(Arc::new(move |_, _| async move { Ok(vec![address]) }.boxed()))
+            .authorities(authorities)
+            .timing(Timing { patience: Duration::from_millis(200), ..timing() })
+            .build()
+            .unwrap()
+    };
+    assert_eq!(prove(&through(&trusted)).await.unwrap().pod, pod.url);
+    pod.forget_jobs();
+    let before = pod.requests("POST").len();
+    // Not from that authority; and by address, which the certificate does not name.
+    assert!(matches!(prove(&through(&untrusted)).await, Err(ClientError::Patience { .. })));
+    let by_address = builder([&pod]).authorities(&trusted);
+    let impatient = Timing { patience: Duration::from_millis(200), ..timing() };
+    assert!(matches!(prove(&by_address.timing(impatient).build().unwrap()).await, Err(ClientError::Patience { .. })));
+    assert_eq!(pod.requests("POST").len(), before, "no secret goes to a stranger");
+    assert!(Client::builder().endpoints([&pod.url]).authorities(folder.path().join("none")).build().is_err());
+}

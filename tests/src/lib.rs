@@ -3,4 +3,5 @@
 pub mod fixtures;
 pub mod http;
 pub mod jobs;
+pub mod machine;
 pub mod pods;

@@ -226,7 +226,9 @@ async fn a_pod_is_ready_only_after_its_self_test_and_drains_on_sigterm() -> Resu
     let finished = first.await??;
     ensure!(finished.status() == StatusCode::OK, "the running job ends in peace");
     let deadline = Instant::now() + Duration::from_secs(20);
-    while std::path::Path::new(&format!("/proc/{}/exe", pod.pid())).exists() && pod.log().lines().all(|line| !line.contains("stopped")) {
+    while std::path::Path::new(&format!("/proc/{}/exe", pod.pid())).exists()
+        && pod.log().lines().all(|line| !line.contains("stopped"))
+    {
         ensure!(Instant::now() < deadline, "the pod does not end:\n{}", pod.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -41,7 +41,8 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, T)> {
     let good = bytes(&of_height(9, 1));
     let digest = Digest::default().to_hex();
     let nested = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
-    let deep_inside = edited("\"individual_tokens\":[]", &format!("\"individual_tokens\":{}", String::from_utf8_lossy(&nested)));
+    let deep_inside =
+        edited("\"individual_tokens\":[]", &format!("\"individual_tokens\":{}", String::from_utf8_lossy(&nested)));
     let failing = triton_program!(push 0 assert halt);
     let endless = triton_program!(call spin halt spin: recurse);
     let crashing = triton_program!(push 0 invert halt);
@@ -68,11 +69,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, T)> {
         ("an older proof version", edited("\"version\":8", "\"version\":5"), T::ProofVersion),
         ("a newer proof version", edited("\"version\":8", "\"version\":9"), T::ProofVersion),
         ("a mock job", serde_json::to_vec(&mock(1, 1)).expect("has a JSON form"), T::WrongNetwork),
-        (
-            "another program's digest",
-            edited(&of_height(9, 1).claim.program_digest.to_hex(), &digest),
-            T::ProgramDigestMismatch,
-        ),
+        ("another program's digest", edited(&of_height(9, 1).claim.program_digest.to_hex(), &digest), T::ProgramDigestMismatch),
         ("another output", bytes(&job(&printing, bfe_vec![2])), T::OutputMismatch),
         ("no output", bytes(&job(&printing, vec![])), T::OutputMismatch),
         ("a failing program", bytes(&job(&failing, vec![])), T::ProgramFailed),
@@ -117,7 +114,13 @@ fn cases() -> Result<Vec<Case>> {
         submit("a client id with blanks", &[("x-client-id", "a b")], good(), T::BadRequest),
         get("no token", Method::POST, "/v1/proofs".to_owned(), &[], T::Unauthorized),
         get("a wrong token", Method::GET, "/v1/capacity".to_owned(), &[("authorization", "Bearer wrong")], T::Unauthorized),
-        get("another scheme", Method::GET, "/v1/capacity".to_owned(), &[("authorization", "Basic right-token")], T::Unauthorized),
+        get(
+            "another scheme",
+            Method::GET,
+            "/v1/capacity".to_owned(),
+            &[("authorization", "Basic right-token")],
+            T::Unauthorized,
+        ),
         get("a token prefix", Method::GET, "/v1/capacity".to_owned(), &[("authorization", "Bearer right")], T::Unauthorized),
         get("an id that is none", Method::GET, "/v1/proofs/xyz".to_owned(), &[AUTHORIZED], T::BadRequest),
         get("an id out of the field", Method::GET, format!("/v1/proofs/{}", "f".repeat(80)), &[AUTHORIZED], T::BadRequest),

@@ -103,7 +103,9 @@ async fn a_node_gets_its_proofs_over_tcp_and_unix_sockets() -> Result<()> {
     limited.max_log2_padded_height = Some(11);
     ensure!(ask(TcpStream::connect(&sockets.tcp).await?, &limited).await? == Answer::TooBig(12));
     // Without a limit of its own the node would panic on that status.
-    let Answer::Error(text) = ask(TcpStream::connect(&sockets.tcp).await?, &of_height(15, 202)).await? else { bail!("too big") };
+    let Answer::Error(text) = ask(TcpStream::connect(&sockets.tcp).await?, &of_height(15, 202)).await? else {
+        bail!("too big")
+    };
     ensure!(text.contains("2^15"), "{text}");
 
     let mut wrong = of_height(10, 203);

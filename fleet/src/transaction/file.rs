@@ -45,7 +45,7 @@ struct Document<'a> {
 #[non_exhaustive]
 pub enum TransactionFileError {
     /// The file system says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// Longer than any job may be.
     #[error("larger than {} MiB; that is no transaction", MAX_BYTES >> 20)]

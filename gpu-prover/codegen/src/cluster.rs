@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::air::Constraint;
 use crate::dag::{Dag, Id, Node};
-use crate::emit::{SplitTerm, split};
+use crate::emit::{SplitTerm, distribute, split};
 
 /// Estimated instructions of one operation on its own. Only ratios matter.
 fn own_cost(dag: &Dag, id: Id) -> usize {
@@ -50,23 +50,19 @@ impl Piece {
     }
 }
 
-/// The pieces of one kernel, and the shared nodes that it holds on to.
+/// The pieces of one kernel.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     /// What the kernel sums up.
     pub pieces: Vec<Piece>,
-    /// Nodes used by several pieces and too expensive to compute again.
-    pub keep: HashSet<Id>,
     /// Estimated instructions.
     pub cost: usize,
 }
 
-/// A node whose sub-graph costs less than this is computed again in every constraint that uses it.
-const KEEP_COST: usize = 60;
-
 /// Cuts constraints into clusters of at most about `limit` estimated instructions.
-pub fn clusters(dag: &Dag, constraints: &[Constraint], limit: usize) -> Vec<Cluster> {
+pub fn clusters(dag: &mut Dag, constraints: &[Constraint], limit: usize) -> Vec<Cluster> {
     let pieces: Vec<Piece> = constraints.iter().flat_map(|&c| cut(dag, c, limit)).collect();
+    let dag = &*dag;
     let sets: Vec<HashSet<Id>> = pieces.iter().map(|p| dag.reachable(&p.roots()).into_iter().collect()).collect();
     let weight = |set: &HashSet<Id>| set.iter().map(|&id| own_cost(dag, id)).sum::<usize>();
 
@@ -122,13 +118,13 @@ pub fn clusters(dag: &Dag, constraints: &[Constraint], limit: usize) -> Vec<Clus
         .map(|(mut members, set)| {
             members.sort_unstable();
             let pieces: Vec<Piece> = members.iter().map(|&i| pieces[i].clone()).collect();
-            Cluster { keep: kept(dag, &pieces), pieces, cost: weight(&set) }
+            Cluster { pieces, cost: weight(&set) }
         })
         .collect()
 }
 
-/// Nodes that at least two pieces use and that are dear.
-fn kept(dag: &Dag, pieces: &[Piece]) -> HashSet<Id> {
+/// Nodes that at least two pieces use and whose sub-graph costs more than `least`: what a kernel may hold on to.
+pub fn kept(dag: &Dag, pieces: &[Piece], least: usize) -> HashSet<Id> {
     let mut count: HashMap<Id, usize> = HashMap::new();
     for piece in pieces {
         for id in dag.reachable(&piece.roots()) {
@@ -136,7 +132,7 @@ fn kept(dag: &Dag, pieces: &[Piece]) -> HashSet<Id> {
         }
     }
     let dear = |id: Id| {
-        matches!(dag.node(id), Node::Add(..) | Node::Mul(..)) && cost(dag, &dag.reachable(&[id])) >= KEEP_COST
+        matches!(dag.node(id), Node::Add(..) | Node::Mul(..)) && cost(dag, &dag.reachable(&[id])) > least
     };
     let shared: HashSet<Id> = count.iter().filter(|&(&id, &c)| c >= 2 && dear(id)).map(|(&id, _)| id).collect();
     // Only the topmost of nested shared nodes, unless something else needs the inner one too.
@@ -158,13 +154,23 @@ fn kept(dag: &Dag, pieces: &[Piece]) -> HashSet<Id> {
 }
 
 /// A constraint that is larger than the limit falls into runs of summands.
-fn cut(dag: &Dag, constraint: Constraint, limit: usize) -> Vec<Piece> {
+fn cut(dag: &mut Dag, constraint: Constraint, limit: usize) -> Vec<Piece> {
     if cost(dag, &dag.reachable(&[constraint.root])) <= limit || !dag.is_extension(constraint.root) {
         return vec![Piece::Whole(constraint)];
     }
     let mut parts: Vec<Vec<SplitTerm>> = vec![vec![]];
     let mut have: HashSet<Id> = HashSet::new();
-    for term in split(dag, constraint.root) {
+    let mut terms: Vec<SplitTerm> = vec![];
+    let mut waiting = split(dag, constraint.root);
+    waiting.reverse();
+    while let Some(term) = waiting.pop() {
+        let too_dear = cost(dag, &dag.reachable(&term.operands())) > limit;
+        match too_dear.then(|| distribute(dag, term)).flatten() {
+            Some(summands) => waiting.extend(summands.into_iter().rev()),
+            None => terms.push(term),
+        }
+    }
+    for term in terms {
         let nodes = dag.reachable(&term.operands());
         let union: Vec<Id> = have.iter().copied().chain(nodes.iter().copied().filter(|id| !have.contains(id))).collect();
         if !have.is_empty() && cost(dag, &union) > limit {

@@ -11,10 +11,20 @@ use std::fmt::Write;
 
 use twenty_first::prelude::BFieldElement;
 
+use crate::cluster::cost;
 use crate::dag::{Dag, Id, Input, Node};
 
 /// A factor of a product that fits 16 bits enters the accumulator with two multiply-adds instead of four.
 const SMALL: u64 = 1 << 16;
+
+/// Lines over which a cheap value is held.
+const WINDOW: usize = 24;
+
+/// Estimated instructions up to which a value is cheap. Loads are.
+const CHEAP: usize = 24;
+
+/// Registers that the operands of one group of summands may take.
+const GROUP_REGISTERS: usize = 36;
 
 /// Writes the statements of one kernel's row function.
 #[derive(Debug)]
@@ -22,11 +32,19 @@ pub struct Emitter<'a> {
     dag: &'a Dag,
     keep: HashSet<Id>,
     kept: HashMap<Id, String>,
-    local: HashMap<Id, String>,
-    forms: HashMap<(Id, Form), String>,
+    local: HashMap<Id, Held>,
+    forms: HashMap<(Id, Form), Held>,
     uses: HashMap<Id, usize>,
     counter: usize,
+    lines: usize,
     body: String,
+}
+
+/// A variable and the line after which it was last wanted.
+#[derive(Debug, Clone)]
+struct Held {
+    name: String,
+    line: usize,
 }
 
 /// A derived form of a value that is worth a variable of its own.
@@ -54,6 +72,7 @@ impl<'a> Emitter<'a> {
             forms: HashMap::new(),
             uses: HashMap::new(),
             counter: 0,
+            lines: 0,
             body: String::new(),
         }
     }
@@ -109,6 +128,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn line(&mut self, text: &str) {
+        self.lines += 1;
         writeln!(self.body, "    {text}").expect("writing to a string does not fail");
     }
 
@@ -134,8 +154,14 @@ impl<'a> Emitter<'a> {
 
     /// The variable that holds a node's value, computed now if it is not there.
     fn materialize(&mut self, id: Id) -> String {
-        if let Some(name) = self.kept.get(&id).or_else(|| self.local.get(&id)) {
+        if let Some(name) = self.kept.get(&id) {
             return name.clone();
+        }
+        if let Some(held) = self.local.get(&id).cloned()
+            && (self.lines < held.line + WINDOW || !self.is_cheap(id))
+        {
+            self.local.insert(id, Held { line: self.lines, ..held.clone() });
+            return held.name;
         }
         let name = match self.dag.node(id) {
             Node::Constant(_) | Node::Challenge(_) => return self.operand(id),
@@ -151,9 +177,17 @@ impl<'a> Emitter<'a> {
                 self.sum(&terms, self.dag.is_extension(id))
             }
         };
-        let scope = if self.keep.contains(&id) { &mut self.kept } else { &mut self.local };
-        scope.insert(id, name.clone());
+        if self.keep.contains(&id) {
+            self.kept.insert(id, name.clone());
+        } else {
+            self.local.insert(id, Held { name: name.clone(), line: self.lines });
+        }
         name
+    }
+
+    /// Whether a value is computed or loaded again rather than held over many lines.
+    fn is_cheap(&self, id: Id) -> bool {
+        cost(self.dag, &self.dag.reachable(&[id])) <= CHEAP
     }
 
     fn flatten(&self, id: Id, negative: bool, root: bool, terms: &mut Vec<Term>) {
@@ -174,32 +208,26 @@ impl<'a> Emitter<'a> {
     }
 
     /// Emits a sum and returns its variable.
+    ///
+    /// Terms go into the accumulator in groups: all operands of a group first, so that their loads are under way
+    /// together, then their steps. A group ends when its operands fill [`GROUP_REGISTERS`]. Dear operands come first,
+    /// while there is no accumulator yet to hold.
     fn sum(&mut self, terms: &[Term], extension: bool) -> String {
-        // Operands first: their statements must stand before the accumulator's.
         let mut constant = BFieldElement::new(0);
-        let mut steps = vec![];
-        let mut subtractions = 0;
-        let mut products = false;
+        let mut rest = vec![];
         for &term in terms {
             match term {
-                Term::Single { negative, value } => {
-                    if let Some(c) = self.dag.constant(value) {
-                        constant += if negative { -c } else { c };
-                        continue;
-                    }
-                    subtractions += usize::from(negative);
-                    let x = self.dag.is_extension(value);
-                    steps.push((if negative { "sub" } else { "add" }, x, self.operand(value)));
+                Term::Single { negative, value } if self.dag.constant(value).is_some() => {
+                    let c = self.dag.constant(value).unwrap_or_default();
+                    constant += if negative { -c } else { c };
                 }
-                Term::Product { negative, left, right } => {
-                    products = true;
-                    steps.push(self.product(negative, left, right));
-                }
+                _ => rest.push(term),
             }
         }
-        if constant.value() != 0 {
-            steps.push(("add", false, literal(constant)));
-        }
+        let subtractions = rest.iter().filter(|t| matches!(t, Term::Single { negative: true, .. })).count();
+        let products = rest.iter().any(|t| matches!(t, Term::Product { .. }));
+        let mut keyed: Vec<(usize, Term)> = rest.into_iter().map(|t| (self.dearest_operand(t), t)).collect();
+        keyed.sort_by_key(|&(cost, _)| std::cmp::Reverse(cost));
 
         let name = self.fresh();
         let (kind, prefix) = match (extension, products) {
@@ -208,18 +236,75 @@ impl<'a> Emitter<'a> {
             (true, false) => ("SumX", "sumx"),
             (true, true) => ("AccX", "accx"),
         };
-        self.line(&format!("{kind} s{name} = {prefix}_zero({subtractions});"));
-        for (operation, of_extension, arguments) in steps {
-            // A base field summand of an extension field sum only meets its lowest coefficient.
-            let (prefix, target) = match (extension, of_extension) {
-                (true, false) => (if products { "acc" } else { "sum" }, format!("s{name}.c0")),
-                _ => (prefix, format!("s{name}")),
-            };
-            self.line(&format!("{prefix}_{operation}({target}, {arguments});"));
+        let mut declared = false;
+        let mut group = vec![];
+        let mut registers = 0;
+        let mut terms = keyed.into_iter().map(|(_, term)| term).peekable();
+        loop {
+            let next = terms.next();
+            if let Some(term) = next {
+                registers += self.held_registers(term);
+                group.push(match term {
+                    Term::Single { negative, value } => {
+                        let operation = if negative { "sub" } else { "add" };
+                        (operation, self.dag.is_extension(value), self.operand(value))
+                    }
+                    Term::Product { negative, left, right } => self.product(negative, left, right),
+                });
+            } else if constant.value() != 0 {
+                group.push(("add", false, literal(constant)));
+            }
+            if next.is_some() && registers < GROUP_REGISTERS && terms.peek().is_some() {
+                continue;
+            }
+            if !std::mem::replace(&mut declared, true) {
+                self.line(&format!("{kind} s{name} = {prefix}_zero({subtractions});"));
+            }
+            for (operation, of_extension, arguments) in group.drain(..) {
+                // A base field summand of an extension field sum only meets its lowest coefficient.
+                let (prefix, target) = match (extension, of_extension) {
+                    (true, false) => (if products { "acc" } else { "sum" }, format!("s{name}.c0")),
+                    _ => (prefix, format!("s{name}")),
+                };
+                self.line(&format!("{prefix}_{operation}({target}, {arguments});"));
+            }
+            registers = 0;
+            if next.is_none() {
+                break;
+            }
         }
         let result = if extension { "X" } else { "u64" };
         self.line(&format!("{result} {name} = {prefix}_value(s{name});"));
         name
+    }
+
+    fn operands(term: Term) -> [Option<Id>; 2] {
+        match term {
+            Term::Single { value, .. } => [Some(value), None],
+            Term::Product { left, right, .. } => [Some(left), Some(right)],
+        }
+    }
+
+    /// Nodes below a term's operands, a measure of what computing them takes.
+    fn dearest_operand(&self, term: Term) -> usize {
+        let below = |id: Id| match self.dag.node(id) {
+            Node::Add(..) | Node::Mul(..) if !self.kept.contains_key(&id) && !self.local.contains_key(&id) => {
+                self.dag.reachable(&[id]).len()
+            }
+            _ => 0,
+        };
+        Self::operands(term).into_iter().flatten().map(below).max().unwrap_or(0)
+    }
+
+    /// Registers that a term's operands take until they are accumulated, beyond those that are held anyway.
+    fn held_registers(&self, term: Term) -> usize {
+        let held = |id: Id| match self.dag.node(id) {
+            Node::Constant(_) | Node::Challenge(_) => 0,
+            _ if self.kept.contains_key(&id) || self.local.contains_key(&id) => 0,
+            _ if self.dag.is_extension(id) => 6,
+            _ => 2,
+        };
+        Self::operands(term).into_iter().flatten().map(held).sum()
     }
 
     /// One product as (operation, whether it is of the extension field, arguments).
@@ -275,8 +360,10 @@ impl<'a> Emitter<'a> {
     }
 
     fn form(&mut self, id: Id, form: Form) -> String {
-        if let Some(name) = self.forms.get(&(id, form)) {
-            return name.clone();
+        if let Some(held) = self.forms.get(&(id, form))
+            && self.lines < held.line + WINDOW
+        {
+            return held.name.clone();
         }
         let value = self.operand(id);
         let name = self.fresh();
@@ -286,7 +373,7 @@ impl<'a> Emitter<'a> {
             (Form::Negated, false) => format!("u64 {name} = neg_any({value});"),
         };
         self.line(&statement);
-        self.forms.insert((id, form), name.clone());
+        self.forms.insert((id, form), Held { name: name.clone(), line: self.lines });
         name
     }
 }
@@ -314,6 +401,63 @@ pub fn split(dag: &Dag, root: Id) -> Vec<SplitTerm> {
     terms.into_iter().map(SplitTerm).collect()
 }
 
+/// A product with a sum, multiplied out as far as the sum's own summands; `None` if neither factor is a sum.
+pub fn distribute(dag: &mut Dag, term: SplitTerm) -> Option<Vec<SplitTerm>> {
+    let Term::Product { negative, left, right } = term.0 else { return None };
+    let size = |id: Id| dag.reachable(&[id]).len();
+    let (factor, sum) = if size(left) <= size(right) { (left, right) } else { (right, left) };
+    if !matches!(dag.node(sum), Node::Add(..)) {
+        return None;
+    }
+    let minus_one = dag.insert(Node::Constant(-BFieldElement::new(1)));
+    let terms = split(dag, sum);
+    let product = |summand: SplitTerm, dag: &mut Dag| {
+        let (flip, value) = match summand.0 {
+            Term::Single { negative, value } => (negative, value),
+            Term::Product { negative, left, right } => (negative, dag.mul(left, right)),
+        };
+        // A constant summand times an extension factor would be a product of a constant: fold the sign into it.
+        match dag.constant(value) {
+            Some(_) if flip => Term::Product { negative, left: factor, right: dag.mul(minus_one, value) },
+            _ => Term::Product { negative: negative != flip, left: factor, right: value },
+        }
+    };
+    Some(terms.into_iter().map(|summand| SplitTerm(product(summand, dag))).collect())
+}
+
+/// Estimated registers that statements need at their greatest, if they stay in order.
+pub fn pressure(body: &str) -> usize {
+    let lines: Vec<Vec<&str>> = body
+        .lines()
+        .map(|line| line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect())
+        .collect();
+    let mut last_use: HashMap<&str, usize> = HashMap::new();
+    for (number, words) in lines.iter().enumerate() {
+        last_use.extend(words.iter().map(|&word| (word, number)));
+    }
+    let mut ends = vec![0; lines.len()];
+    let (mut live, mut most) = (0, 0);
+    for (number, words) in lines.iter().enumerate() {
+        let registers = match words[0] {
+            "u64" => 2,
+            "Sum" => 3,
+            "X" => 6,
+            "Acc" => 8,
+            "SumX" => 9,
+            "XMat" => 14,
+            "AccX" => 24,
+            _ => 0,
+        };
+        if registers > 0 {
+            live += registers;
+            ends[last_use[words[1]]] += registers;
+        }
+        most = most.max(live);
+        live -= ends[number];
+    }
+    most
+}
+
 /// A constant in Montgomery form.
 fn literal(c: BFieldElement) -> String {
     format!("{:#x}ull", c.raw_u64())
@@ -323,4 +467,33 @@ fn load(input: Input) -> String {
     let table = if input.aux { "aux" } else { "main" };
     let row = if input.next { "next" } else { "here" };
     format!("{table}_{row}({})", input.column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_counts_what_is_alive_together() {
+        assert_eq!(pressure(""), 0);
+        let apart = "    u64 v1 = load(1);\n    use(v1);\n    X v2 = load(2);\n    use(v2);\n";
+        assert_eq!(pressure(apart), 6);
+        let together = "    u64 v1 = load(1);\n    X v2 = load(2);\n    use(v1, v2);\n";
+        assert_eq!(pressure(together), 8);
+    }
+
+    #[test]
+    fn sums_are_reduced_once() {
+        let mut dag = Dag::default();
+        let mut input = |column| dag.insert(Node::Input(Input { aux: false, next: false, column }));
+        let (a, b, c, d) = (input(0), input(1), input(2), input(3));
+        let (left, right) = (dag.mul(a, b), dag.mul(c, d));
+        let root = dag.add(left, right);
+        let mut emitter = Emitter::new(&dag, HashSet::new());
+        emitter.weighted_constraint(root, 63);
+        let body = emitter.into_body();
+        assert_eq!(body.matches("acc_value").count(), 1);
+        assert_eq!(body.matches("acc_mul(").count(), 2);
+        assert_eq!(body.matches("accx_mul_weight(total").count(), 1);
+    }
 }

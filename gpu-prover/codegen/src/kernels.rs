@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use crate::air::{Air, Constraint, Derived};
-use crate::cluster::{Cluster, Piece, clusters};
+use crate::cluster::{Cluster, Piece, clusters, kept};
 use crate::dag::Dag;
-use crate::emit::Emitter;
+use crate::emit::{Emitter, pressure};
 
 /// Estimated instructions of one constraint kernel. Smaller kernels repeat more loads and shared sub-expressions,
 /// larger ones outgrow the instruction cache and the registers.
@@ -26,16 +26,16 @@ pub struct GeneratedFile {
 
 /// Generates all files.
 pub fn generate() -> Vec<GeneratedFile> {
-    let air = Air::build();
+    let mut air = Air::build();
     let mut files = vec![];
-    let sets: [(&str, &[Constraint]); 4] = [
-        ("initial", &air.initial),
-        ("consistency", &air.consistency),
-        ("transition", &air.transition),
-        ("terminal", &air.terminal),
+    let sets: [(&str, Vec<Constraint>); 4] = [
+        ("initial", air.initial.clone()),
+        ("consistency", air.consistency.clone()),
+        ("transition", air.transition.clone()),
+        ("terminal", air.terminal.clone()),
     ];
     for (name, constraints) in sets {
-        for (i, cluster) in clusters(&air.dag, constraints, KERNEL_LIMIT).iter().enumerate() {
+        for (i, cluster) in clusters(&mut air.dag, &constraints, KERNEL_LIMIT).iter().enumerate() {
             files.push(constraint_kernel(&air.dag, &format!("air_{name}_{i}"), cluster));
         }
     }
@@ -46,17 +46,33 @@ pub fn generate() -> Vec<GeneratedFile> {
     files
 }
 
+/// Candidates for what is dear enough to be held from one constraint to the next, the most generous first.
+const KEEP_COSTS: [usize; 6] = [60, 120, 250, 500, 1000, usize::MAX];
+
+/// Estimated registers with which a kernel does not spill. The estimate knows no addresses and temporaries.
+const REGISTERS: usize = 120;
+
 fn constraint_kernel(dag: &Dag, name: &str, cluster: &Cluster) -> GeneratedFile {
-    let mut emitter = Emitter::new(dag, cluster.keep.clone());
-    for piece in &cluster.pieces {
-        match piece {
-            Piece::Whole(constraint) => emitter.weighted_constraint(constraint.root, NUM_CHALLENGES + constraint.weight),
-            Piece::Part(terms, weight) => emitter.weighted_terms(terms, NUM_CHALLENGES + weight),
+    let body_with = |least: usize| {
+        let mut emitter = Emitter::new(dag, kept(dag, &cluster.pieces, least));
+        for piece in &cluster.pieces {
+            match piece {
+                Piece::Whole(constraint) => {
+                    emitter.weighted_constraint(constraint.root, NUM_CHALLENGES + constraint.weight);
+                }
+                Piece::Part(terms, weight) => emitter.weighted_terms(terms, NUM_CHALLENGES + weight),
+            }
         }
-    }
-    let body = emitter.into_body();
+        emitter.into_body()
+    };
+    // Hold as much as fits; where nothing fits, what needs least.
+    let bodies: Vec<(usize, String)> =
+        KEEP_COSTS.into_iter().map(body_with).map(|body| (24 + pressure(&body), body)).collect();
+    let fitting = bodies.iter().find(|(registers, _)| *registers <= REGISTERS);
+    let (registers, body) =
+        fitting.or_else(|| bodies.iter().min_by_key(|(registers, _)| *registers)).expect("there are candidates");
     let text = format!(
-        "// Generated: {} pieces of constraints, about {} instructions a row.\n\
+        "// Generated: {} pieces of constraints, about {} instructions a row, about {registers} registers.\n\
          #include \"air.cuh\"\n\n\
          FN X air_row(AIR_PARAMETERS) {{\n    AccX total = accx_zero(0);\n{body}    return accx_value(total);\n}}\n\n\
          AIR_KERNEL({name})\n",

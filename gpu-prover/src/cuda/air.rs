@@ -29,6 +29,15 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Initial, Self::Consistency, Self::Transition, Self::Terminal];
 
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "initial constraints",
+            Self::Consistency => "consistency constraints",
+            Self::Transition => "transition constraints",
+            Self::Terminal => "terminal constraints",
+        }
+    }
+
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Initial => registry::INITIAL,

@@ -55,6 +55,15 @@ pub(crate) struct Round {
     pub tree: Tree,
 }
 
+/// What the host prepares for the auxiliary table while the device works on the main one.
+#[derive(Debug)]
+pub(crate) struct ForAux {
+    /// The original main columns, to extend from.
+    pub original: Matrix<BFieldElement>,
+    pub batch_values: Vec<XFieldElement>,
+    pub batch_randomizer: Vec<XFieldElement>,
+}
+
 /// Regions and state of one proof.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -111,7 +120,7 @@ pub(crate) struct Job {
     pub scratch: Region<u64>,
 
     /// What later stages need of the host's part.
-    pub original_main: Option<Matrix<BFieldElement>>,
+    pub for_aux: Option<ForAux>,
     pub main_randomizers: Option<Matrix<BFieldElement>>,
     pub aux_randomizers: Option<Matrix<XFieldElement>>,
     pub challenges: Option<Challenges>,
@@ -253,7 +262,7 @@ impl Job {
             quotient_tree,
             rounds,
             scratch,
-            original_main: None,
+            for_aux: None,
             main_randomizers: None,
             aux_randomizers: None,
             challenges: None,

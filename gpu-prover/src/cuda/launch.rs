@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
+use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute_enum as FunctionAttribute};
 use cudarc::driver::{CudaFunction, result};
 use triton_vm::prelude::XFieldElement;
 
@@ -50,7 +50,8 @@ impl Tail {
     pub(crate) const NONE: Self = Self { values: 0, stride: 0, length: 0, factor: 0 };
 }
 
-/// Pointers to kernel arguments, in order. Types must be those of the kernel's parameters.
+/// Pointers to kernel arguments, in order. Types must be those of the kernel's parameters. Only for use inside a launch's
+/// own statement: the arguments live no longer than that.
 macro_rules! args {
     ($($argument:expr),* $(,)?) => { [$($crate::cuda::launch::argument(&$argument)),*] };
 }
@@ -196,6 +197,22 @@ impl<'a> Launcher<'a> {
             GpuError::Driver { operation, detail } => GpuError::Kernel { kernel: operation, detail },
             other => other,
         })
+    }
+
+    /// Median milliseconds of `work` on the device over `runs` runs, after one to warm up.
+    pub(crate) fn time(&self, runs: usize, work: &dyn Fn() -> Result<(), GpuError>) -> Result<f64, GpuError> {
+        let stream = self.device.stream();
+        let mark = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(driver("recording an event"));
+        work()?;
+        let mut times = vec![];
+        for _ in 0..runs {
+            let begin = mark()?;
+            work()?;
+            let end = mark()?;
+            times.push(f64::from(begin.elapsed_ms(&end).map_err(driver("timing"))?));
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times[runs / 2])
     }
 
     /// Copies to the device.

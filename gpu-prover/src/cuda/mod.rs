@@ -19,6 +19,7 @@ mod launch;
 mod ntt;
 pub mod parity;
 mod stages;
+mod staging;
 
 pub use device::{Device, device_count};
 pub use stages::CudaStages;

@@ -29,28 +29,32 @@ pub type Outcome = Result<(), String>;
 /// Rows that are compared where all of them would take the CPU too long.
 const SAMPLED_ROWS: usize = 64;
 
-/// Runs all kernel checks, the transforms at each of these lengths.
+/// Runs all kernel checks, the transforms at each of these lengths, and reports each.
 ///
 /// # Errors
-/// If the device fails; differences are in the outcomes.
-pub fn kernels(stages: &mut CudaStages, log2_lengths: &[u32], seed: u64) -> Result<Vec<(String, Outcome)>, GpuError> {
+/// If the device fails; differences are reported.
+pub fn kernels(
+    stages: &mut CudaStages,
+    log2_lengths: &[u32],
+    seed: u64,
+    report: &mut dyn FnMut(&str, Outcome),
+) -> Result<(), GpuError> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut outcomes = vec![];
     for &log2 in log2_lengths {
         let mut parts = begin(stages, log2)?;
-        outcomes.push((format!("interpolation and evaluation, 2^{log2}"), transforms(&mut parts, &mut rng)?));
+        report(&format!("interpolation and evaluation, 2^{log2}"), transforms(&mut parts, &mut rng)?);
     }
     let mut parts = begin(stages, 10)?;
     for width in [NUM_MAIN_COLUMNS, AUX_BASE_COLUMNS, 15, 10, 9] {
-        outcomes.push((format!("row hash of {width} columns"), row_hash(&mut parts, width, &mut rng)?));
+        report(&format!("row hash of {width} columns"), row_hash(&mut parts, width, &mut rng)?);
     }
-    outcomes.push(("Merkle tree".into(), merkle_tree(&mut parts)?));
-    outcomes.push(("derived main columns".into(), derived_main_columns(&mut parts, &mut rng)?));
-    outcomes.push(("derived auxiliary columns".into(), derived_aux_columns(&mut parts, &mut rng)?));
+    report("Merkle tree", merkle_tree(&mut parts)?);
+    report("derived main columns", derived_main_columns(&mut parts, &mut rng)?);
+    report("derived auxiliary columns", derived_aux_columns(&mut parts, &mut rng)?);
     for kind in Kind::ALL {
-        outcomes.push((format!("{kind:?} constraints"), constraints(&mut parts, kind, &mut rng)?));
+        report(&format!("{kind:?} constraints"), constraints(&mut parts, kind, &mut rng)?);
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 fn begin(stages: &mut CudaStages, log2: u32) -> Result<Parts<'_>, GpuError> {
@@ -125,8 +129,6 @@ fn transforms(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, GpuError> 
     // And back: modulo X^n - g^n, a coefficient of the randomizer folds onto two places.
     let coset = 5;
     let out = parts.job.buffer(coset).main.part(0, columns);
-    parts.job.ntt.interpolate_coset(&parts.launcher, parts.kernels, out, coset)?;
-    // The last evaluation was on coset 7: the buffer holds that, so evaluate 5 again first.
     let tail = tail(tails, parts.job.domains.coset_zerofier(coset));
     parts.job.ntt.evaluate(&parts.launcher, parts.kernels, target, out, coset, tail)?;
     parts.job.ntt.interpolate_coset(&parts.launcher, parts.kernels, out, coset)?;
@@ -280,7 +282,7 @@ fn constraints(parts: &mut Parts, kind: Kind, rng: &mut StdRng) -> Result<Outcom
     let values: Vec<_> = rows.par_iter().map(|&row| evaluate(kind, &main, &aux, row, &challenges)).collect();
 
     let sums = parts.job.sums[kind as usize];
-    let mut differs = |weights: &[XFieldElement]| -> Result<Option<usize>, GpuError> {
+    let differs = |weights: &[XFieldElement]| -> Result<Option<usize>, GpuError> {
         air::upload_constants(parts.launcher.device(), &challenges, Some(weights))?;
         parts.kernels.air.sum(&parts.launcher, kind, tables.main, tables.aux, sums)?;
         let got = parts.launcher.download(sums.region())?;
@@ -302,4 +304,71 @@ fn constraints(parts: &mut Parts, kind: Kind, rng: &mut StdRng) -> Result<Outcom
         }
     }
     Ok(Err(format!("row {row} differs; wrong on their own: {wrong:?}")))
+}
+
+/// Device time of one kernel or stage, measured by events.
+#[derive(Debug, Clone)]
+pub struct Rate {
+    /// What ran.
+    pub name: String,
+    /// Median milliseconds.
+    pub milliseconds: f64,
+    /// How much of `unit` a second, in thousands of millions.
+    pub giga_per_second: f64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
+/// Times the heavy kernels at trace length `2^log2`. Inputs are random field elements.
+///
+/// # Errors
+/// If the device fails.
+pub fn rates(stages: &mut CudaStages, log2: u32) -> Result<Vec<Rate>, GpuError> {
+    let mut rng = StdRng::seed_from_u64(u64::from(log2));
+    let parts = begin(stages, log2)?;
+    let n = parts.job.domains.trace_length();
+    let tables = parts.job.buffer(0);
+    // Random words are canonical field elements but for one in 2^32; no kernel's time depends on that.
+    let some = random_columns(&mut rng, n, 8);
+    for columns in [parts.job.main_values, parts.job.main, parts.job.aux, tables.main, tables.aux] {
+        for first in (0..columns.columns()).step_by(8) {
+            let part = columns.part(first, 8.min(columns.columns() - first));
+            parts.launcher.upload(part.region(), &words(some.as_slice())[..part.region().len()])?;
+        }
+    }
+    let randomizers = random_columns(&mut rng, NUM_TRACE_RANDOMIZERS, NUM_MAIN_COLUMNS);
+    parts.launcher.upload(parts.job.main_tail.region(), words(randomizers.as_slice()))?;
+    let challenges = random_challenges(&mut rng);
+    let weights: Vec<XFieldElement> = (0..NUM_CONSTRAINTS).map(|_| rng.random()).collect();
+    air::upload_constants(parts.launcher.device(), &challenges, Some(&weights))?;
+
+    let mut rates = vec![];
+    let mut time = |name: String, unit, amount: f64, work: &dyn Fn() -> Result<(), GpuError>| {
+        let milliseconds = parts.launcher.time(7, work)?;
+        rates.push(Rate { name, milliseconds, giga_per_second: amount / milliseconds / 1e6, unit });
+        Ok::<_, GpuError>(())
+    };
+    let rows = n as f64;
+    time("row hash, 379 columns".into(), "permutations", 38.0 * rows, &|| {
+        parts.hash_rows(tables.main, parts.job.main_tree, 0)
+    })?;
+    time("tree".into(), "permutations", 8.0 * rows, &|| parts.build_tree(parts.job.main_tree).map(drop))?;
+    time("interpolate 379 columns".into(), "elements", 379.0 * rows, &|| {
+        parts.job.ntt.interpolate_trace(&parts.launcher, parts.kernels, parts.job.main_values, tables.main)
+    })?;
+    time("evaluate 379 columns".into(), "elements", 379.0 * rows, &|| parts.main_on_coset(1).map(drop))?;
+    time("derive main columns".into(), "rows", rows, &|| parts.derive_main_columns())?;
+    time("derive auxiliary columns".into(), "rows", rows, &|| parts.derive_aux_columns(&challenges))?;
+    for kind in Kind::ALL {
+        let sums = parts.job.sums[kind as usize];
+        for (index, name) in kind.names().iter().enumerate() {
+            time((*name).into(), "rows", rows, &|| {
+                parts.kernels.air.sum_one(&parts.launcher, kind, index, tables.main, tables.aux, sums, true)
+            })?;
+        }
+        time(format!("all {kind:?}"), "rows", rows, &|| {
+            parts.kernels.air.sum(&parts.launcher, kind, tables.main, tables.aux, sums)
+        })?;
+    }
+    Ok(rates)
 }

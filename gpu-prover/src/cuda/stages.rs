@@ -1,5 +1,8 @@
 //! The prover's stages on a CUDA device.
 
+use std::time::Instant;
+
+use rayon::prelude::*;
 use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 
@@ -7,8 +10,9 @@ use super::air::{self, Kind};
 use super::arena::{Arena, Region};
 use super::columns::Columns;
 use super::device::Device;
-use super::job::{self, AUX_BASE_COLUMNS, BATCH_COLUMN, CosetBuffer, Job, QUOTIENT_COSETS, Tree, words};
+use super::job::{self, AUX_BASE_COLUMNS, BATCH_COLUMN, CosetBuffer, ForAux, Job, QUOTIENT_COSETS, Tree, words};
 use super::launch::{Kernels, Launcher, Tail, XMat, args};
+use super::staging::Staging;
 use crate::domain::{Domains, NUM_COSETS};
 use crate::error::{GpuError, ProtocolError};
 use crate::main_table::MainTable;
@@ -25,9 +29,18 @@ use crate::stages::{
 pub struct CudaStages {
     device: Device,
     kernels: Kernels,
+    staging: Staging,
     arena: Option<Arena>,
     forced_plan: Option<Plan>,
     job: Option<Job>,
+    profile: Option<Profile>,
+}
+
+/// Times of the steps of a proof, each waited for: the sum is a little more than an unprofiled proof takes.
+#[derive(Debug)]
+struct Profile {
+    last: Instant,
+    steps: Vec<(&'static str, f64)>,
 }
 
 /// Device memory that is left to the driver and to other processes' small needs.
@@ -44,7 +57,8 @@ impl CudaStages {
     pub fn new(ordinal: usize, plan: Option<Plan>) -> Result<Self, GpuError> {
         let device = Device::open(ordinal)?;
         let kernels = Kernels::load(&device)?;
-        Ok(Self { device, kernels, arena: None, forced_plan: plan, job: None })
+        let staging = Staging::new(&device)?;
+        Ok(Self { device, kernels, staging, arena: None, forced_plan: plan, job: None, profile: None })
     }
 
     /// The device.
@@ -75,6 +89,23 @@ impl CudaStages {
         })
     }
 
+    /// Waits after each step from now on and notes its time, or no longer does.
+    pub fn set_profiling(&mut self, on: bool) {
+        self.profile = on.then(|| Profile { last: Instant::now(), steps: vec![] });
+    }
+
+    /// The steps since the last call, with their seconds, in order; steps of one name are added up.
+    pub fn take_profile(&mut self) -> Vec<(&'static str, f64)> {
+        let mut sums: Vec<(&'static str, f64)> = vec![];
+        for (name, seconds) in self.profile.iter_mut().flat_map(|profile| profile.steps.drain(..)) {
+            match sums.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, sum)) => *sum += seconds,
+                None => sums.push((name, seconds)),
+            }
+        }
+        sums
+    }
+
     /// The plan that [`Self::set_plan`] prescribed.
     pub fn plan_override(&self) -> Option<Plan> {
         self.forced_plan
@@ -83,7 +114,13 @@ impl CudaStages {
     pub(super) fn parts(&mut self) -> Result<Parts<'_>, GpuError> {
         let launcher = Launcher::new(&self.device)?;
         let job = self.job.as_mut().ok_or(ProtocolError::Internal("a stage before `begin`"))?;
-        Ok(Parts { launcher, kernels: &self.kernels, job })
+        Ok(Parts {
+            launcher,
+            kernels: &self.kernels,
+            job,
+            staging: &mut self.staging,
+            profile: self.profile.as_mut(),
+        })
     }
 }
 
@@ -92,9 +129,22 @@ pub(super) struct Parts<'a> {
     pub launcher: Launcher<'a>,
     pub kernels: &'a Kernels,
     pub job: &'a mut Job,
+    staging: &'a mut Staging,
+    profile: Option<&'a mut Profile>,
 }
 
 impl Parts<'_> {
+    /// Ends a step of the profile, if there is one.
+    pub(super) fn step(&mut self, name: &'static str) -> Result<(), GpuError> {
+        if let Some(profile) = &mut self.profile {
+            self.launcher.device().synchronize()?;
+            let now = Instant::now();
+            profile.steps.push((name, (now - profile.last).as_secs_f64()));
+            profile.last = now;
+        }
+        Ok(())
+    }
+
     /// Hashes the rows of a coset's columns into the leaves of a tree.
     pub(super) fn hash_rows(&self, columns: Columns, tree: Tree, coset: usize) -> Result<(), GpuError> {
         assert_eq!(tree.leaves, NUM_COSETS * columns.rows(), "a tree over eight cosets");
@@ -146,7 +196,7 @@ impl Parts<'_> {
     }
 
     /// Evaluates the main table on a coset.
-    fn main_on_coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
+    pub(super) fn main_on_coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
         let job = &self.job;
         let buffer = job.buffer(coset);
         let tail = tail(job.main_tail, job.domains.coset_zerofier(coset));
@@ -233,8 +283,14 @@ impl Parts<'_> {
     ) -> Result<(), GpuError> {
         assert_eq!(main.columns(), NUM_MAIN_COLUMNS, "all main columns");
         let blocks = rows.div_ceil(air::THREADS as usize) as u32;
-        let mut arguments = args![main.address(), aux.address(), main.stride(), rows as u64];
-        self.launcher.launch(name, function, (blocks, 1), air::THREADS, 0, &mut arguments)
+        self.launcher.launch(
+            name,
+            function,
+            (blocks, 1),
+            air::THREADS,
+            0,
+            &mut args![main.address(), aux.address(), main.stride(), rows as u64],
+        )
     }
 
     /// Sum over columns times weights: base columns first, then extension columns.
@@ -294,89 +350,123 @@ impl Parts<'_> {
     }
 
     fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, GpuError> {
-        let job = &self.job;
-        if main.domains() != &job.domains {
+        if main.domains() != &self.job.domains {
             return Err(ProtocolError::Internal("a table of another height than `begin` was told").into());
         }
-        let original = job.main_values.part(0, NUM_ORIGINAL_MAIN_COLUMNS);
-        self.launcher.upload(original.region(), words(main.columns().as_slice()))?;
+        self.step("host")?;
+        let original = self.job.main_values.part(0, NUM_ORIGINAL_MAIN_COLUMNS);
+        self.staging.upload(self.launcher.device(), original.region(), words(main.columns().as_slice()))?;
+        self.step("main upload")?;
         self.derive_main_columns()?;
-        job.ntt.interpolate_trace(&self.launcher, self.kernels, job.main_values, job.main)?;
+        self.step("main derived columns")?;
+        let (values, coefficients) = (self.job.main_values, self.job.main);
+        self.job.ntt.interpolate_trace(&self.launcher, self.kernels, values, coefficients)?;
+        self.step("main interpolation")?;
 
         let randomizers = randomness.main_randomizers();
-        self.launcher.upload(job.main_tail.region(), words(randomizers.as_slice()))?;
+        self.launcher.upload(self.job.main_tail.region(), words(randomizers.as_slice()))?;
+        self.job.main_randomizers = Some(randomizers);
+        self.step("main host work")?;
         for coset in 0..NUM_COSETS {
             let buffer = self.main_on_coset(coset)?;
-            self.hash_rows(buffer.main, job.main_tree, coset)?;
+            self.step("main evaluation")?;
+            self.hash_rows(buffer.main, self.job.main_tree, coset)?;
+            self.step("main row hash")?;
         }
-        let root = self.build_tree(job.main_tree)?;
-        self.job.original_main = Some(main.columns().clone());
-        self.job.main_randomizers = Some(randomizers);
+        // All of that is only enqueued: what the host must do for the next stage costs no time here.
+        let n = self.job.domains.trace_length();
+        let (original, (batch_values, batch_randomizer)) = rayon::join(
+            || copied(main.columns()),
+            || rayon::join(|| randomness.batch_values(n), || randomness.batch_randomizer(n)),
+        );
+        self.job.for_aux = Some(ForAux { original, batch_values, batch_randomizer });
+        self.step("main host work")?;
+        let root = self.build_tree(self.job.main_tree)?;
+        self.step("trees")?;
         Ok(root)
     }
 
     fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, GpuError> {
-        let original = self.job.original_main.take().ok_or(ProtocolError::Internal("aux before main"))?;
-        let job = &self.job;
-        let n = job.domains.trace_length();
+        let host = self.job.for_aux.take().ok_or(ProtocolError::Internal("aux before main"))?;
+        let ForAux { original, batch_values, batch_randomizer } = host;
+        let n = self.job.domains.trace_length();
+        self.step("host")?;
         let zero = XFieldElement::new([BFieldElement::new(0); 3]);
         let mut extended = Matrix::filled(n, NUM_ORIGINAL_AUX_COLUMNS, zero);
         crate::aux_table::extend_original_columns(&original, challenges, &mut extended);
-
+        self.step("aux extension on the host")?;
         // The auxiliary part of a coset buffer is free until the end of this stage.
-        let staging = job.buffer(0).aux.region();
-        let stage = |elements: &[XFieldElement], target: Columns, bit_reversed: bool| {
+        let aux = self.job.aux;
+        let staging = self.job.buffer(0).aux.region();
+        for (elements, target, bit_reversed) in [
+            (extended.as_slice(), aux.part(0, 3 * NUM_ORIGINAL_AUX_COLUMNS), false),
+            (batch_values.as_slice(), aux.part(BATCH_COLUMN, 3), false),
+            (batch_randomizer.as_slice(), aux.part(AUX_BASE_COLUMNS, 3), true),
+        ] {
             let staged = staging.slice(0, 3 * elements.len());
-            self.launcher.upload(staged, job::extension_words(elements))?;
-            self.split(staged, target, bit_reversed)
-        };
-        stage(extended.as_slice(), job.aux.part(0, 3 * NUM_ORIGINAL_AUX_COLUMNS), false)?;
-        stage(&randomness.batch_values(n), job.aux.part(BATCH_COLUMN, 3), false)?;
-        stage(&randomness.batch_randomizer(n), job.aux.part(AUX_BASE_COLUMNS, 3), true)?;
+            self.staging.upload(self.launcher.device(), staged, job::extension_words(elements))?;
+            self.split(staged, target, bit_reversed)?;
+        }
+        self.step("aux upload")?;
         self.derive_aux_columns(challenges)?;
-        let table = job.aux.part(0, AUX_BASE_COLUMNS);
-        job.ntt.interpolate_trace(&self.launcher, self.kernels, table, table)?;
+        self.step("aux derived columns")?;
+        let table = self.job.aux.part(0, AUX_BASE_COLUMNS);
+        self.job.ntt.interpolate_trace(&self.launcher, self.kernels, table, table)?;
+        self.step("aux interpolation")?;
 
         let randomizers = randomness.aux_randomizers();
-        self.launcher.upload(job.aux_tail.region(), &job::base_columns(&randomizers))?;
-        for coset in 0..NUM_COSETS {
-            let buffer = self.aux_on_coset(coset)?;
-            self.hash_rows(buffer.aux, job.aux_tree, coset)?;
-        }
-        let root = self.build_tree(job.aux_tree)?;
+        self.launcher.upload(self.job.aux_tail.region(), &job::base_columns(&randomizers))?;
         self.job.aux_randomizers = Some(randomizers);
         self.job.challenges = Some(challenges.clone());
+        self.step("aux host work")?;
+        for coset in 0..NUM_COSETS {
+            let buffer = self.aux_on_coset(coset)?;
+            self.step("aux evaluation")?;
+            self.hash_rows(buffer.aux, self.job.aux_tree, coset)?;
+            self.step("aux row hash")?;
+        }
+        let root = self.build_tree(self.job.aux_tree)?;
+        self.step("trees")?;
         Ok(root)
     }
 
     fn commit_quotient(&mut self, weights: &[XFieldElement], randomness: &RandomStreams) -> Result<Digest, GpuError> {
-        let job = &self.job;
-        let challenges = job.challenges.as_ref().ok_or(ProtocolError::Internal("quotient before aux"))?;
+        self.step("host")?;
+        let challenges = self.job.challenges.as_ref().ok_or(ProtocolError::Internal("quotient before aux"))?;
         air::upload_constants(self.launcher.device(), challenges, Some(weights))?;
         for (place, coset) in QUOTIENT_COSETS.into_iter().enumerate() {
             let tables = self.coset(coset)?;
-            let regular = (place < 4).then(|| job.regular.part(3 * place, 3));
+            self.step("evaluation again for the quotient")?;
+            let regular = (place < 4).then(|| self.job.regular.part(3 * place, 3));
             for kind in Kind::ALL {
                 if regular.is_some() || matches!(kind, Kind::Initial | Kind::Terminal) {
-                    let sums = job.sums[kind as usize];
+                    let sums = self.job.sums[kind as usize];
                     self.kernels.air.sum(&self.launcher, kind, tables.main, tables.aux, sums)?;
+                    self.step(kind.name())?;
                 }
             }
-            let boundary = job.boundary.part(3 * place, 3);
+            let boundary = self.job.boundary.part(3 * place, 3);
             self.divide_by_zerofiers(coset, regular, boundary)?;
             for codeword in regular.into_iter().chain([boundary]) {
-                job.ntt.interpolate_coset(&self.launcher, self.kernels, codeword, coset)?;
+                self.job.ntt.interpolate_coset(&self.launcher, self.kernels, codeword, coset)?;
             }
+            self.step("quotient interpolation")?;
         }
         self.reconstruct()?;
         self.randomize_segments(&randomness.quotient_randomizer())?;
+        self.step("quotient segments")?;
         for coset in 0..NUM_COSETS {
+            let job = &self.job;
             let values = job.segment_cosets[coset];
             let tail = tail(job.segment_tail, job.domains.coset_zerofier(coset) + BFieldElement::new(1));
             job.ntt.evaluate(&self.launcher, self.kernels, job.segments, values, coset, tail)?;
-            self.hash_rows(values, job.quotient_tree, coset)?;
+            self.step("quotient evaluation")?;
+            self.hash_rows(values, self.job.quotient_tree, coset)?;
+            self.step("quotient row hash")?;
         }
-        self.build_tree(job.quotient_tree)
+        let root = self.build_tree(self.job.quotient_tree)?;
+        self.step("trees")?;
+        Ok(root)
     }
 
     fn divide_by_zerofiers(
@@ -601,6 +691,9 @@ impl Stages for CudaStages {
 
     fn begin(&mut self, domains: &Domains) -> Result<(), GpuError> {
         self.job = None;
+        if let Some(profile) = &mut self.profile {
+            profile.last = Instant::now();
+        }
         let (plan, bytes) = self.plan(domains)?;
         if self.arena.as_ref().is_none_or(|arena| arena.size() < bytes) {
             // Freed before the new one is asked for: together they might not fit.
@@ -626,7 +719,11 @@ impl Stages for CudaStages {
     }
 
     fn out_of_domain(&mut self, points: &OutOfDomainPoints) -> Result<OutOfDomainRows, GpuError> {
-        self.parts()?.out_of_domain(points)
+        let mut parts = self.parts()?;
+        parts.step("host")?;
+        let rows = parts.out_of_domain(points)?;
+        parts.step("out of domain")?;
+        Ok(rows)
     }
 
     fn commit_deep(
@@ -635,11 +732,18 @@ impl Stages for CudaStages {
         values: &CombinationValues,
         weights: &CombinationWeights,
     ) -> Result<Digest, GpuError> {
-        self.parts()?.commit_deep(points, values, weights)
+        let mut parts = self.parts()?;
+        parts.step("host")?;
+        let root = parts.commit_deep(points, values, weights)?;
+        parts.step("combination, DEEP")?;
+        Ok(root)
     }
 
     fn fri_fold(&mut self, challenge: XFieldElement) -> Result<Digest, GpuError> {
-        self.parts()?.fri_fold(challenge)
+        let mut parts = self.parts()?;
+        let root = parts.fri_fold(challenge)?;
+        parts.step("FRI")?;
+        Ok(root)
     }
 
     fn fri_last_codeword(&mut self) -> Result<Vec<XFieldElement>, GpuError> {
@@ -663,8 +767,19 @@ impl Stages for CudaStages {
     }
 
     fn open_rows(&mut self, query: &RowQuery) -> Result<RowOpenings, GpuError> {
-        self.parts()?.open_rows(query)
+        let mut parts = self.parts()?;
+        parts.step("host")?;
+        let openings = parts.open_rows(query)?;
+        parts.step("opening")?;
+        Ok(openings)
     }
+}
+
+/// A copy made by all cores: the memory is fresh, and touching it costs more than the copy.
+fn copied(matrix: &Matrix<BFieldElement>) -> Matrix<BFieldElement> {
+    let mut data = Vec::with_capacity(matrix.as_slice().len());
+    matrix.as_slice().par_iter().with_min_len(1 << 16).copied().collect_into_vec(&mut data);
+    Matrix::from_column_major(matrix.rows(), data).expect("the same shape")
 }
 
 /// Short coefficients that a coset's evaluation adds, times `factor`.

@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 use triton_air::table_column::MasterMainColumn;
 use triton_air::table_column::U32MainColumn as Column;
-use triton_vm::aet::AlgebraicExecutionTrace;
 use triton_vm::isa::instruction::Instruction;
 use triton_vm::prelude::{BFieldElement, FiniteField};
 use triton_vm::table::u32::U32TableEntry;
@@ -22,15 +21,10 @@ struct SectionRow {
 }
 
 /// Fill and pad.
-pub(super) fn fill(columns: &mut [&mut [BFieldElement]], aet: &AlgebraicExecutionTrace) {
-    let sections: Vec<_> = aet
-        .u32_entries
-        .par_iter()
-        .map(|(&entry, &multiplicity)| (entry.instruction, multiplicity, section(entry)))
-        .collect();
-    let bits_minus_33_inverses: Vec<_> = (0..MAX_SECTION_LENGTH)
-        .map(|bits| (element(bits) - element(33)).inverse())
-        .collect();
+pub(super) fn fill(columns: &mut [&mut [BFieldElement]], entries: &[(U32TableEntry, u64)]) {
+    let sections: Vec<_> =
+        entries.par_iter().map(|&(entry, multiplicity)| (entry.instruction, multiplicity, section(entry))).collect();
+    let bits_minus_33_inverses: Vec<_> = (0..MAX_SECTION_LENGTH).map(|bits| (element(bits) - element(33)).inverse()).collect();
 
     let mut row = 0;
     for (instruction, multiplicity, section) in sections {
@@ -69,34 +63,19 @@ fn pad(columns: &mut [&mut [BFieldElement]], height: usize, inverse_of_minus_33:
             template[Column::Result.main_index()] = BFieldElement::new(2);
         }
     }
-    columns
-        .par_iter_mut()
-        .zip(template)
-        .for_each(|(column, value)| column[height..].fill(value));
+    columns.par_iter_mut().zip(template).for_each(|(column, value)| column[height..].fill(value));
 }
 
 /// The rows of one operation, top to bottom: operands shift down, results build up from the last row.
 fn section(entry: U32TableEntry) -> Vec<SectionRow> {
-    let U32TableEntry {
-        instruction,
-        left_operand,
-        right_operand,
-    } = entry;
+    let U32TableEntry { instruction, left_operand, right_operand } = entry;
     let keeps_left = instruction == Instruction::Pow;
     let (mut left, mut right) = (left_operand.value(), right_operand.value());
-    let mut rows = vec![SectionRow {
-        left,
-        right,
-        result: ZERO,
-    }];
+    let mut rows = vec![SectionRow { left, right, result: ZERO }];
     while right != 0 || (left != 0 && !keeps_left) {
         left = if keeps_left { left } else { left >> 1 };
         right >>= 1;
-        rows.push(SectionRow {
-            left,
-            right,
-            result: ZERO,
-        });
+        rows.push(SectionRow { left, right, result: ZERO });
     }
 
     let last = rows.len() - 1;
@@ -119,12 +98,7 @@ fn last_result(instruction: Instruction, is_first: bool) -> BFieldElement {
 }
 
 /// Result of a row from the one below it. `bits` is the row's number in its section.
-fn result(
-    instruction: Instruction,
-    row: SectionRow,
-    below: SectionRow,
-    bits: usize,
-) -> BFieldElement {
+fn result(instruction: Instruction, row: SectionRow, below: SectionRow, bits: usize) -> BFieldElement {
     let (left_bit, right_bit) = (row.left & 1, row.right & 1);
     match instruction {
         Instruction::Lt => match (below.result.value(), left_bit, right_bit) {
@@ -137,9 +111,7 @@ fn result(
         Instruction::And => below.result + below.result + BFieldElement::new(left_bit & right_bit),
         Instruction::Log2Floor if row.left == 0 => -ONE,
         Instruction::Log2Floor if below.left == 0 => element(bits),
-        Instruction::Pow if right_bit == 1 => {
-            below.result * below.result * BFieldElement::new(row.left)
-        }
+        Instruction::Pow if right_bit == 1 => below.result * below.result * BFieldElement::new(row.left),
         Instruction::Pow => below.result * below.result,
         Instruction::PopCount => below.result + BFieldElement::new(left_bit),
         _ => below.result,
@@ -147,16 +119,9 @@ fn result(
 }
 
 fn inverses_or_zero(elements: &[BFieldElement]) -> Vec<BFieldElement> {
-    let invertible = elements
-        .par_iter()
-        .map(|&x| if x == ZERO { ONE } else { x })
-        .collect();
+    let invertible = elements.par_iter().map(|&x| if x == ZERO { ONE } else { x }).collect();
     let mut inverses = BFieldElement::par_batch_inversion(invertible);
-    inverses
-        .par_iter_mut()
-        .zip(elements)
-        .filter(|(_, x)| **x == ZERO)
-        .for_each(|(inverse, _)| *inverse = ZERO);
+    inverses.par_iter_mut().zip(elements).filter(|(_, x)| **x == ZERO).for_each(|(inverse, _)| *inverse = ZERO);
     inverses
 }
 
@@ -173,25 +138,13 @@ mod tests {
     fn sections_compute_their_instruction() {
         let numbers = [0, 1, 2, 3, 5, 0x8000_0000, 0xdead_beef, u32::MAX];
         for left in numbers {
-            assert_eq!(
-                first_result(Instruction::PopCount, left, 0),
-                left.count_ones().into()
-            );
+            assert_eq!(first_result(Instruction::PopCount, left, 0), left.count_ones().into());
             if left != 0 {
-                assert_eq!(
-                    first_result(Instruction::Log2Floor, left, 0),
-                    left.ilog2().into()
-                );
+                assert_eq!(first_result(Instruction::Log2Floor, left, 0), left.ilog2().into());
             }
             for right in numbers {
-                assert_eq!(
-                    first_result(Instruction::Lt, left, right),
-                    u32::from(left < right).into()
-                );
-                assert_eq!(
-                    first_result(Instruction::And, left, right),
-                    (left & right).into()
-                );
+                assert_eq!(first_result(Instruction::Lt, left, right), u32::from(left < right).into());
+                assert_eq!(first_result(Instruction::And, left, right), (left & right).into());
                 let power = BFieldElement::from(left).mod_pow_u32(right);
                 assert_eq!(first_result(Instruction::Pow, left, right), power);
                 assert_eq!(first_result(Instruction::Split, left, right), ZERO);
@@ -203,9 +156,6 @@ mod tests {
     fn sections_are_at_most_33_rows_long() {
         let longest = section(U32TableEntry::new(Instruction::Split, u32::MAX, u32::MAX));
         assert_eq!(longest.len(), MAX_SECTION_LENGTH);
-        assert_eq!(
-            section(U32TableEntry::new(Instruction::Pow, u32::MAX, 0_u32)).len(),
-            1
-        );
+        assert_eq!(section(U32TableEntry::new(Instruction::Pow, u32::MAX, 0_u32)).len(), 1);
     }
 }

@@ -239,8 +239,8 @@ impl FakePod {
     }
 }
 
-fn refuse(problem: Problem) -> Response {
-    let mut response = (StatusCode::from_u16(problem.status).expect("is a status"), axum::Json(&problem)).into_response();
+fn refuse(problem: &Problem) -> Response {
+    let mut response = (StatusCode::from_u16(problem.status).expect("is a status"), axum::Json(problem)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON.parse().expect("is a value"));
     if let Some(seconds) = problem.retry_after_seconds {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
@@ -252,7 +252,7 @@ async fn authenticate(State(shared): State<Shared>, request: axum::extract::Requ
     let wanted = shared.lock().token.as_ref().map(|token| format!("Bearer {token}"));
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if wanted.is_some() && given != wanted.as_deref() {
-        return refuse(Problem::new(ProblemType::Unauthorized));
+        return refuse(&Problem::new(ProblemType::Unauthorized));
     }
     next.run(request).await
 }
@@ -276,7 +276,7 @@ async fn send(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
         if script.on_job.len() > 1 { script.on_job.pop_front() } else { script.on_job.front().cloned() }
     };
     let (state, proof) = match on_job.expect("at least one") {
-        OnJob::Refuse(problem) => return refuse(problem),
+        OnJob::Refuse(problem) => return refuse(&problem),
         OnJob::Cached(proof) => return proof.into_response(),
         OnJob::Prove(proof) => (JobState::Done, Some(proof)),
         OnJob::Hold => (JobState::Proving, None),
@@ -294,21 +294,21 @@ async fn job_status(State(shared): State<Shared>, Path(id): Path<String>, header
     shared.lock().seen.push(Seen { method: "GET", headers, body: Vec::new() });
     match found(&shared, &id, |job| job.status.borrow().clone()) {
         Some(status) => axum::Json(status).into_response(),
-        None => refuse(Problem::new(ProblemType::NotFound)),
+        None => refuse(&Problem::new(ProblemType::NotFound)),
     }
 }
 
 async fn job_proof(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
     match found(&shared, &id, |job| job.proof.clone()) {
         Some(Some(proof)) => proof.into_response(),
-        Some(None) => refuse(Problem::new(ProblemType::NotFinished)),
-        None => refuse(Problem::new(ProblemType::NotFound)),
+        Some(None) => refuse(&Problem::new(ProblemType::NotFinished)),
+        None => refuse(&Problem::new(ProblemType::NotFound)),
     }
 }
 
 async fn events(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
     let Some(statuses) = found(&shared, &id, |job| job.status.subscribe()) else {
-        return refuse(Problem::new(ProblemType::NotFound));
+        return refuse(&Problem::new(ProblemType::NotFound));
     };
     let short = shared.lock().short_events;
     let events = WatchStream::new(statuses)

@@ -1,0 +1,68 @@
+// The device functions as host C++, behind a C interface that the Rust tests call. Arrays only: a call each element
+// would hide the functions behind their calling convention.
+#include "ntt.cuh"
+#include "tip5.cuh"
+#include "xfield.cuh"
+
+extern "C" {
+XMat air_constants[63 + 611];
+
+void host_set_air_constants(const u64 *elements) {
+    for (u32 i = 0; i < 63 + 611; i++)
+        air_constants[i] = x_matrix(x_of(elements[3 * i], elements[3 * i + 1], elements[3 * i + 2]));
+}
+
+// Every base field operation on a pair. b must be canonical; a may be any for the lazy ones.
+void host_base(u64 a, u64 b, u64 *out) {
+    u64 c = canonical(a);
+    out[0] = c;
+    out[1] = canonical(add_lazy(a, b));
+    out[2] = canonical(sub_lazy(a, b));
+    out[3] = add(c, b);
+    out[4] = sub(c, b);
+    out[5] = neg(c);
+    out[6] = canonical(neg_any(a));
+    out[7] = canonical(mul(a, b));
+    out[8] = mul_canonical(c, b);
+    out[9] = inverse(a);
+    out[10] = canonical(mul(a, a));
+}
+
+// sum of a[i] * b[i] + singles - others, all any.
+u64 host_accumulate(const u64 *a, const u64 *b, u64 products, const u64 *singles, u64 num, const u64 *others,
+                    u64 num_others) {
+    Acc s = acc_zero((u32)num_others);
+    for (u64 i = 0; i < products; i++) acc_mul(s, a[i], b[i]);
+    for (u64 i = 0; i < num; i++) acc_add(s, singles[i]);
+    for (u64 i = 0; i < num_others; i++) acc_sub(s, others[i]);
+    return canonical(acc_value(s));
+}
+
+u64 host_sum(const u64 *singles, u64 num, const u64 *others, u64 num_others) {
+    Sum s = sum_zero((u32)num_others);
+    for (u64 i = 0; i < num; i++) sum_add(s, singles[i]);
+    for (u64 i = 0; i < num_others; i++) sum_sub(s, others[i]);
+    return canonical(sum_value(s));
+}
+
+void host_extension(const u64 *a, const u64 *b, u64 *product, u64 *inverted) {
+    X x = x_of(a[0], a[1], a[2]), y = x_of(b[0], b[1], b[2]);
+    x_store(product, 1, 0, x_canonical(x_mul(x, y)));
+    x_store(inverted, 1, 0, x_inverse(x));
+}
+
+void host_tip5(u64 *state) {
+    static const u8 lookup[256] = {TIP5_LOOKUP};
+    static const u64 constants[80] = {TIP5_ROUND_CONSTANTS};
+    static const u32 column[16] = {TIP5_MDS_COLUMN};
+    tip5_permutation(state, lookup, constants, column);
+}
+
+u64 host_tile_length(u32 rows, u32 log_width) { return tile_length(rows, log_width); }
+u64 host_tile_index(u32 row, u32 lane, u32 log_width) { return tile_index(row, lane, log_width); }
+
+void host_transform(u64 *tile, u32 log_rows, u32 elements, u32 log_width, const u64 *twiddles, u32 inverted) {
+    if (inverted) ntt_tile_of<true>(log_rows, tile, elements, log_width, twiddles);
+    else ntt_tile_of<false>(log_rows, tile, elements, log_width, twiddles);
+}
+}
