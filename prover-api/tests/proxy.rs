@@ -370,6 +370,26 @@ fn a_signal_a_hang_up_and_the_death_of_the_parent_cancel_the_remote_job() {
 }
 
 #[test]
+fn a_fallback_does_not_outlive_the_proxy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pid_file = folder.path().join("pid");
+    let fallback = script(folder.path(), "prover", &format!("echo $$ > {}; exec sleep 600", pid_file.display()));
+    for fatal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGKILL] {
+        let mut child = proxy("http://127.0.0.1:1").env("PROVER_PROXY_FALLBACK", &fallback).spawn().expect("starts");
+        feed(&mut child, &document(None));
+        let pid: u32 = wait_until("the fallback", || std::fs::read_to_string(&pid_file).ok()?.trim().parse().ok());
+        signal(child.id(), fatal);
+        child.wait().expect("ends");
+        wait_until("its end", || {
+            // Nobody may have reaped it yet: a zombie has ended too.
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+        std::fs::remove_file(&pid_file).expect("removes");
+    }
+}
+
+#[test]
 fn settings_come_from_a_file_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_, proof) = proven();
