@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use fleet::transaction::{ProofCollectionPlan, example};
+use neptune_consensus::block::validity::block_program::BlockProgram;
+use neptune_consensus::proof_abstractions::tasm::program::TritonProgram;
 use neptune_consensus::proof_abstractions::tasm::neptune_prover_job::NeptuneProverJob;
 use neptune_consensus::proof_abstractions::triton_vm_env_vars::TritonVmEnvVars;
 use prover_api::{JobId, ProverJob};
@@ -63,4 +65,9 @@ async fn the_claim_alone_makes_the_id_and_the_version_belongs_to_it() -> Result<
         ensure!(other_witness.id() == job.id());
     }
     Ok(())
+}
+
+#[test]
+fn the_block_program_is_known_by_its_digest() {
+    assert_eq!(BlockProgram.hash().to_hex(), prover_api::BLOCK_PROGRAM_DIGEST);
 }
