@@ -74,7 +74,10 @@ impl Intake {
     /// Uploads may hold `max_bytes` together, one job `max_job_bytes` decompressed.
     pub fn new(max_bytes: u64, max_job_bytes: usize) -> Self {
         let steps = usize::try_from(max_bytes / STEP as u64).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { steps: Arc::new(Semaphore::new(steps.clamp(1, Semaphore::MAX_PERMITS))), max_job_bytes: max_job_bytes.min(MAX_JOB_BYTES) }
+        Self {
+            steps: Arc::new(Semaphore::new(steps.clamp(1, Semaphore::MAX_PERMITS))),
+            max_job_bytes: max_job_bytes.min(MAX_JOB_BYTES),
+        }
     }
 
     /// Reads and decompresses a body. A bomb stops at the limit, whatever it claims to unpack to.
@@ -142,7 +145,8 @@ struct Envelope {
 /// # Errors
 /// [`ProblemType::MalformedJob`], [`ProblemType::ProofVersion`], [`ProblemType::WrongNetwork`].
 pub fn parse(body: Bytes, wishes: &Wishes, mock: bool) -> Result<Request, Problem> {
-    let malformed = |error: &serde_json::Error| Problem::new(ProblemType::MalformedJob).detail(MalformedJob::at(error).to_string());
+    let malformed =
+        |error: &serde_json::Error| Problem::new(ProblemType::MalformedJob).detail(MalformedJob::at(error).to_string());
     let body_id = body_id(&body);
     let request = |claim: Claim, max: Option<u8>, height: Option<u8>, kind: JobKind, body: Bytes| Request {
         job: JobId::of(&claim),
@@ -233,7 +237,8 @@ mod tests {
         assert!(bomb.len() < 100_000);
         let problem = read(&bomb, Encoding::Zstd).await.expect_err("is too large");
         assert_eq!(problem.problem_type, ProblemType::PayloadTooLarge);
-        for (bytes, encoding) in [(&zstd[..1000], Encoding::Zstd), (&text[..], Encoding::Gzip), (&gzip[..5000], Encoding::Gzip)] {
+        for (bytes, encoding) in [(&zstd[..1000], Encoding::Zstd), (&text[..], Encoding::Gzip), (&gzip[..5000], Encoding::Gzip)]
+        {
             assert_eq!(read(bytes, encoding).await.expect_err("is broken").problem_type, ProblemType::MalformedJob);
         }
     }

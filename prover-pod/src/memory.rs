@@ -93,9 +93,7 @@ fn cgroup_available(root: &Path) -> Option<u64> {
     let read = |name: &str| -> Option<u64> { fs::read_to_string(root.join(name)).ok()?.trim().parse().ok() };
     let cache = |name: &str, key: &str| -> u64 {
         let stat = fs::read_to_string(root.join(name)).unwrap_or_default();
-        stat.lines()
-            .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
-            .unwrap_or(0)
+        stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
     };
     let (limit, used, cache) = if let Some(limit) = read("memory.max") {
         (limit, read("memory.current")?, cache("memory.stat", "inactive_file "))

@@ -45,9 +45,7 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("prover_pod".to_owned()), None)?;
         let build = IntGaugeVec::new(Opts::new("build_info", "1; the labels tell the build"), &["version", "proof_version"])?;
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), &prover_api::PROOF_VERSION.to_string()])
-            .set(1);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), &prover_api::PROOF_VERSION.to_string()]).set(1);
         registry.register(Box::new(build))?;
 
         let int = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
@@ -87,8 +85,11 @@ impl Metrics {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         uptime_start.set(now.map_or(0.0, |since| since.as_secs_f64()));
 
-        let verification_failures =
-            counters("proof_verification_failures_total", "Proofs that did not verify and never left, by backend", &["backend"])?;
+        let verification_failures = counters(
+            "proof_verification_failures_total",
+            "Proofs that did not verify and never left, by backend",
+            &["backend"],
+        )?;
         for backend in ["cpu", "gpu", "mock"] {
             // Alerts need the zero.
             verification_failures.with_label_values(&[backend]).inc_by(0);

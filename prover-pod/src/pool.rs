@@ -151,8 +151,7 @@ async fn run_once(
     let mut hello = false;
     let reason = loop {
         // The heart beats during the self-test too; that must not extend the time that the test has.
-        let silence =
-            if hello { config.heartbeat_timeout } else { start_deadline.saturating_duration_since(Instant::now()) };
+        let silence = if hello { config.heartbeat_timeout } else { start_deadline.saturating_duration_since(Instant::now()) };
         // `receive` is not cancel-safe, but after any of the other branches the process is killed and never read again.
         let frame = tokio::select! {
             () = kill.notified() => break "killed by the service".to_owned(),

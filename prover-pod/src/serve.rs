@@ -97,7 +97,8 @@ fn check_network(options: &Serve) -> anyhow::Result<()> {
     match options.network {
         Some(network) if network.is_mock() != mock => bail!(
             "{} and --backend {} do not go together: the mock networks (regtest, testnet-mock) have mock proofs, all others real ones",
-            clap::ValueEnum::to_possible_value(&network).map_or_else(String::new, |value| format!("--network {}", value.get_name())),
+            clap::ValueEnum::to_possible_value(&network)
+                .map_or_else(String::new, |value| format!("--network {}", value.get_name())),
             options.backend.name()
         ),
         _ => {}

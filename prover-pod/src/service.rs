@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use status::problem_of;
 pub use answer::{Answer, ClientId, Ticket};
 use bytes::Bytes;
 use prover_api::{JobId, JobKind, JobStatus, Priority};
+pub use status::problem_of;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{info, warn};
 use triton_vm::prelude::Claim;

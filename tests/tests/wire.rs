@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use fleet::transaction::{ProofCollectionPlan, example};
 use neptune_consensus::block::validity::block_program::BlockProgram;
-use neptune_consensus::proof_abstractions::tasm::program::TritonProgram;
 use neptune_consensus::proof_abstractions::tasm::neptune_prover_job::NeptuneProverJob;
+use neptune_consensus::proof_abstractions::tasm::program::TritonProgram;
 use neptune_consensus::proof_abstractions::triton_vm_env_vars::TritonVmEnvVars;
 use prover_api::{JobId, ProverJob};
 use serde_json::Value;

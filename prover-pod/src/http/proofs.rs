@@ -138,7 +138,9 @@ pub async fn proof(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Resul
     Err(match status.state {
         JobState::Failed => about(job, status.problem.unwrap_or_else(|| Problem::new(ProblemType::Internal))),
         JobState::Cancelled => about(job, Problem::new(ProblemType::Cancelled)),
-        JobState::Done => about(job, Problem::new(ProblemType::NotFound).detail("the proof has left the cache; post the job again")),
+        JobState::Done => {
+            about(job, Problem::new(ProblemType::NotFound).detail("the proof has left the cache; post the job again"))
+        }
         other => {
             let problem = Problem::new(ProblemType::NotFinished).detail(format!("the job is {}", other.name()));
             about(job, Problem { retry_after_seconds: Some(1), ..problem })

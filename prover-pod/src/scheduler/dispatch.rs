@@ -27,8 +27,7 @@ impl Scheduler {
     /// The next job to get a slot, and where. A job that must wait for memory holds back all behind it: smaller jobs of less
     /// priority would otherwise pass it for ever.
     fn next_start(&self) -> Option<(JobId, WorkerId)> {
-        let free: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| worker.has_free_slot()).map(|(&id, _)| id).collect();
+        let free: Vec<WorkerId> = self.workers.iter().filter(|(_, worker)| worker.has_free_slot()).map(|(&id, _)| id).collect();
         if free.is_empty() {
             return None;
         }
@@ -123,12 +122,8 @@ impl Scheduler {
     /// Work outside the slots: learn the height of each waiting job, so that one too big is refused at once and not when its
     /// turn comes; then trace the next jobs ahead.
     fn fill_lanes(&mut self, effects: &mut Vec<Effect>) {
-        let lanes: Vec<WorkerId> = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.usable() && worker.lane.is_none())
-            .map(|(&id, _)| id)
-            .collect();
+        let lanes: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, worker)| worker.usable() && worker.lane.is_none()).map(|(&id, _)| id).collect();
         if lanes.is_empty() {
             return;
         }

@@ -57,11 +57,9 @@ impl Phase {
     pub fn worker(self) -> Option<WorkerId> {
         match self {
             Self::Idle => None,
-            Self::Inspecting(w)
-            | Self::TracingAhead(w)
-            | Self::Tracing(w)
-            | Self::Proving(w)
-            | Self::Verifying(w, _) => Some(w),
+            Self::Inspecting(w) | Self::TracingAhead(w) | Self::Tracing(w) | Self::Proving(w) | Self::Verifying(w, _) => {
+                Some(w)
+            }
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use prover_api::{JobId, JobState, Priority};
 use proptest::prelude::*;
+use prover_api::{JobId, JobState, Priority};
 use triton_vm::prelude::{BFieldElement, Claim, Digest, bfe};
 
 use super::*;

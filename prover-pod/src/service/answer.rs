@@ -44,12 +44,7 @@ impl Ticket {
         Self { job, waiting: None, ready: proof }
     }
 
-    pub(super) fn waiting(
-        service: Service,
-        job: JobId,
-        interest: InterestId,
-        answer: oneshot::Receiver<Answer>,
-    ) -> Self {
+    pub(super) fn waiting(service: Service, job: JobId, interest: InterestId, answer: oneshot::Receiver<Answer>) -> Self {
         Self { job, waiting: Some((service, interest, answer)), ready: None }
     }
 

@@ -148,9 +148,8 @@ pub fn problem_of(failure: &Failure) -> Problem {
             ..Problem::new(T::PaddedHeightTooBig)
                 .detail(format!("the job has 2^{log2_padded_height} padded rows, 2^{limit} are admitted"))
         },
-        Failure::WorkerLost => {
-            Problem::new(T::WorkerLost).detail("the process that proved died or fell silent each time; a pod with more memory may help")
-        }
+        Failure::WorkerLost => Problem::new(T::WorkerLost)
+            .detail("the process that proved died or fell silent each time; a pod with more memory may help"),
         Failure::InvalidProof => Problem::new(T::InvalidProof).detail("nothing left the pod; ask another one"),
         Failure::NoDevice => Problem::new(T::NoDevice).detail("every device of this pod is quarantined"),
         Failure::Prover(what) => Problem::new(T::ProverFailed).detail(what),

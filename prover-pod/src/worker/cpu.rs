@@ -69,8 +69,10 @@ impl CpuBackend {
         let ProverJob { program, claim, non_determinism, .. } = job;
         let input = PublicInput::new(claim.input.clone());
         // The job was inspected: it halts, and its trace fits. Only the error's kind is told, as there.
-        let (aet, output) = VM::trace_execution(program, input, non_determinism)
-            .map_err(|error| Failure::ProgramFailed { error: super::heights::kind_of(&error.source), cycle: u64::from(error.vm_state.cycle_count) })?;
+        let (aet, output) = VM::trace_execution(program, input, non_determinism).map_err(|error| Failure::ProgramFailed {
+            error: super::heights::kind_of(&error.source),
+            cycle: u64::from(error.vm_state.cycle_count),
+        })?;
         if output != claim.output {
             return Err(Failure::OutputMismatch);
         }
@@ -86,9 +88,8 @@ impl Traced for CpuTrace {
             LdeMode::JustInTime => CacheDecision::NoCache,
         };
         overwrite_lde_trace_caching_to(decision);
-        let proof = Stark::default()
-            .prove(&self.claim, &self.aet)
-            .map_err(|error| Failure::Prover(super::heights::kind_of(&error)))?;
+        let proof =
+            Stark::default().prove(&self.claim, &self.aet).map_err(|error| Failure::Prover(super::heights::kind_of(&error)))?;
         prover_api::proof::encode(&proof).map_err(|error| Failure::Prover(error.to_string()))
     }
 }

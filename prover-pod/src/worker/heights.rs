@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use triton_vm::prelude::*;
 use triton_vm::isa::instruction::Instruction;
+use triton_vm::prelude::*;
 use triton_vm::table::u32::U32TableEntry;
 use triton_vm::twenty_first::prelude::{Sponge, Tip5};
 use triton_vm::vm::{CoProcessorCall, VMState};
@@ -121,19 +121,10 @@ impl Counts {
     }
 
     fn height(&self) -> u64 {
-        [
-            self.program,
-            self.processor,
-            self.op_stack,
-            self.ram,
-            self.hash,
-            self.cascade,
-            self.u32,
-            LOOKUP_ROWS,
-        ]
-        .into_iter()
-        .max()
-        .unwrap_or(LOOKUP_ROWS)
+        [self.program, self.processor, self.op_stack, self.ram, self.hash, self.cascade, self.u32, LOOKUP_ROWS]
+            .into_iter()
+            .max()
+            .unwrap_or(LOOKUP_ROWS)
     }
 }
 
@@ -175,11 +166,7 @@ pub fn inspect(
             }
         }
     }
-    Ok(Inspection {
-        log2_padded_height: ceil_log2(counts.height()),
-        cycles: counts.processor,
-        output: state.public_output,
-    })
+    Ok(Inspection { log2_padded_height: ceil_log2(counts.height()), cycles: counts.processor, output: state.public_output })
 }
 
 fn ceil_log2(rows: u64) -> u8 {
@@ -198,7 +185,6 @@ pub(super) fn kind_of(error: &impl std::fmt::Debug) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    
 
     use super::*;
 

@@ -27,11 +27,7 @@ const STACK: usize = 64 << 20;
 /// # Errors
 /// Those of the pipes, and a failed self-test.
 pub fn run(backend: Arc<dyn ProverBackend>, input: OwnedFd, output: OwnedFd) -> io::Result<()> {
-    let worker = Arc::new(Worker {
-        backend,
-        output: Mutex::new(BufWriter::new(File::from(output))),
-        jobs: Mutex::default(),
-    });
+    let worker = Arc::new(Worker { backend, output: Mutex::new(BufWriter::new(File::from(output))), jobs: Mutex::default() });
     let beating = Arc::clone(&worker);
     thread::Builder::new().name("heartbeat".into()).spawn(move || beating.beat())?;
     worker.hello()?;
