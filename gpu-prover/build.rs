@@ -1,7 +1,7 @@
 //! Generates the AIR kernels and compiles all kernels ahead of time, if nvcc is there.
 //!
-//! What comes out, in `OUT_DIR`: `kernels.bin` (a container of fatbins, empty without nvcc; `src/cuda/blob.rs` reads it)
-//! and `air_registry.rs`. Compiled and generated files are kept in the cache folder under the hash of everything that
+//! What comes out, in `OUT_DIR`: `kernels.bin` (a container of fatbins, empty without nvcc; `src/cuda/blob.rs` reads it),
+//! `kernel_resources.txt` (registers and spills, which a test holds against a budget) and `air_registry.rs`. Compiled and generated files are kept in the cache folder under the hash of everything that
 //! went into them, so that a fresh clone or an unrelated change costs nothing. Nothing here uses the network:
 //! `scripts/cuda-toolchain.sh` does, when a person or CI calls it.
 
@@ -36,14 +36,15 @@ fn main() -> Result<()> {
     println!("cargo::rustc-env=GPU_PROVER_GENERATED={}", generated.display());
     fs::copy(generated.join("air_registry.rs"), out.join("air_registry.rs"))?;
 
-    let blob = match find_nvcc(&cache) {
+    let (blob, resources) = match find_nvcc(&cache) {
         Some(nvcc) => compile_all(&nvcc, &generated, &cache)?,
         None => {
             println!("cargo::warning=no nvcc found: building without GPU kernels (scripts/cuda-toolchain.sh gets one)");
-            vec![]
+            (vec![], String::new())
         }
     };
     fs::write(out.join("kernels.bin"), blob)?;
+    fs::write(out.join("kernel_resources.txt"), resources)?;
     Ok(())
 }
 
@@ -73,6 +74,7 @@ fn generated_sources(cache: &Path) -> Result<PathBuf> {
     if !folder.join("air_registry.rs").is_file() {
         fs::create_dir_all(&folder)?;
         write_atomically(&folder.join("tip5_constants.cuh"), gpu_codegen::tip5_constants().as_bytes())?;
+        write_atomically(&folder.join("air_names.cuh"), gpu_codegen::air_names().as_bytes())?;
         // The registry comes last in the list: its presence says that all is there.
         for file in gpu_codegen::generate() {
             write_atomically(&folder.join(file.name), file.text.as_bytes())?;
@@ -81,8 +83,9 @@ fn generated_sources(cache: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Compiles every `.cu` and packs the fatbins: count, then for each name length, name, data length, data (u32 LE).
-fn compile_all(nvcc: &Path, generated: &Path, cache: &Path) -> Result<Vec<u8>> {
+/// Compiles every `.cu` and packs the fatbins: count, then for each name length, name, data length, data (u32 LE). And says
+/// what each kernel takes.
+fn compile_all(nvcc: &Path, generated: &Path, cache: &Path) -> Result<(Vec<u8>, String)> {
     let archs = std::env::var("GPU_PROVER_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.into());
     let gencode = gencode_flags(&archs);
     let version = Command::new(nvcc).arg("--version").output()?.stdout;
@@ -135,8 +138,10 @@ fn compile_all(nvcc: &Path, generated: &Path, cache: &Path) -> Result<Vec<u8>> {
     let mut done = done.into_inner()?;
     done.sort();
     let mut blob = vec![];
+    let mut resources = String::new();
     blob.extend(u32::try_from(done.len())?.to_le_bytes());
     for (source, object) in done {
+        resources.push_str(&kernel_resources(&fs::read_to_string(object.with_extension("log")).unwrap_or_default()));
         let name = source.file_stem().ok_or("a kernel without a name")?.to_string_lossy().into_owned();
         let data = fs::read(object)?;
         blob.extend(u32::try_from(name.len())?.to_le_bytes());
@@ -144,7 +149,28 @@ fn compile_all(nvcc: &Path, generated: &Path, cache: &Path) -> Result<Vec<u8>> {
         blob.extend(u32::try_from(data.len())?.to_le_bytes());
         blob.extend(data);
     }
-    Ok(blob)
+    Ok((blob, resources))
+}
+
+/// From ptxas' report: a line `kernel architecture registers spilled-bytes` for each kernel.
+fn kernel_resources(log: &str) -> String {
+    let number_before =
+        |line: &str, word: &str| -> Option<u32> { line.split(word).next()?.split_whitespace().last()?.parse().ok() };
+    let mut text = String::new();
+    let (mut kernel, mut spilled) = (None, 0);
+    for line in log.lines() {
+        if let Some(rest) = line.split("Compiling entry function '").nth(1) {
+            let mut parts = rest.split('\'');
+            kernel = parts.next().zip(parts.nth(1));
+        } else if line.contains("bytes spill stores") {
+            spilled = number_before(line, " bytes spill stores").unwrap_or(0);
+        } else if let (Some((name, arch)), true) = (kernel, line.contains(" registers")) {
+            let registers = number_before(line, " registers").unwrap_or(0);
+            text.push_str(&format!("{name} {arch} {registers} {spilled}\n"));
+            kernel = None;
+        }
+    }
+    text
 }
 
 /// `90a,100` to nvcc's flags; the last architecture's PTX comes along for devices that are newer.
@@ -176,7 +202,7 @@ fn compile(
     );
     let stem = source.file_stem().ok_or("a kernel without a name")?.to_string_lossy().into_owned();
     let object = objects.join(format!("{stem}-{key}.fatbin"));
-    if object.is_file() {
+    if object.is_file() && object.with_extension("log").is_file() {
         return Ok(object);
     }
     let partial = objects.join(format!("{stem}-{key}.{}.partial", std::process::id()));

@@ -1,5 +1,6 @@
 // The device functions as host C++, behind a C interface that the Rust tests call. Arrays only: a call each element
 // would hide the functions behind their calling convention.
+#include "extend.cuh"
 #include "ntt.cuh"
 #include "tip5.cuh"
 #include "xfield.cuh"
@@ -25,7 +26,7 @@ void host_base(u64 a, u64 b, u64 *out) {
     out[7] = canonical(mul(a, b));
     out[8] = mul_canonical(c, b);
     out[9] = inverse(a);
-    out[10] = canonical(mul(a, a));
+    out[10] = square_canonical(c);
 }
 
 // sum of a[i] * b[i] + singles - others, all any.
@@ -56,6 +57,26 @@ void host_tip5(u64 *state) {
     static const u64 constants[80] = {TIP5_ROUND_CONSTANTS};
     static const u32 column[16] = {TIP5_MDS_COLUMN};
     tip5_permutation(state, lookup, constants, column);
+}
+
+// Contributions of all rows to the linked auxiliary columns; `late`: of those that need complete columns.
+void host_extend(const u64 *main, u64 *aux, u64 *factors, u64 rows, u32 late) {
+    Extension e = {main, aux, factors, rows};
+    for (u64 row = 0; row < rows; row++) {
+        if (late) {
+            extend_late_row(e, row);
+            continue;
+        }
+        extend_program_row(e, row);
+        extend_processor_row(e, row);
+        extend_op_stack_row(e, row);
+        extend_ram_row(e, row);
+        extend_jump_stack_row(e, row);
+        extend_hash_row(e, row);
+        extend_cascade_row(e, row);
+        extend_lookup_row(e, row);
+        extend_u32_row(e, row);
+    }
 }
 
 u64 host_tile_length(u32 rows, u32 log_width) { return tile_length(rows, log_width); }

@@ -99,10 +99,25 @@ __device__ __forceinline__ void multiply(double d[4], const double a[8], const d
 #endif
 }
 
-// The integer sums in the mantissas of `low` and `high`, joined: see tip5_join.
+// The integer sums in the mantissas of `low` and `high`, joined: see tip5_join. With l = l1:l0 and h = h1:h0 the sum is
+// (h0:l0) + (l1 + h1 : 0) - h1; the high words of the doubles are l1 and h1 with an offset of 0x3f000000 each.
 __device__ __forceinline__ u64 join(double low, double high) {
-    u32 l1 = (u32)__double2hiint(low) - 0x3f000000u, h1 = (u32)__double2hiint(high) - 0x3f000000u;
-    return tip5_join(u64_of((u32)__double2loint(low), l1), u64_of((u32)__double2loint(high), h1));
+    u32 r0, r1;
+    asm("{\n\t.reg .u32 x, h1, c, m;\n\t"
+        "add.u32 x, %3, %5;\n\t"
+        "add.u32 x, x, 0x82000000;\n\t" // both offsets
+        "add.u32 h1, %5, 0xc1000000;\n\t"
+        "add.cc.u32 %1, %4, x;\n\t"
+        "addc.u32 c, 0, 0;\n\t"
+        "sub.cc.u32 %0, %2, h1;\n\t"
+        "subc.cc.u32 %1, %1, 0;\n\t"
+        "subc.u32 m, 0, c;\n\t" // minus one if the sum reaches 2^64
+        "add.cc.u32 %0, %0, m;\n\t"
+        "addc.u32 %1, %1, 0;\n\t}"
+        : "=&r"(r0), "=&r"(r1)
+        : "r"((u32)__double2loint(low)), "r"((u32)__double2hiint(low)), "r"((u32)__double2loint(high)),
+          "r"((u32)__double2hiint(high)));
+    return u64_of(r0, r1);
 }
 
 // Permutes the two states of the quad. slot[s][0] belongs to state g, slot[s][1] to state g + 8; any in, any out.
@@ -164,18 +179,30 @@ KERNEL __launch_bounds__(THREADS, 3) row_hash_dmma(const u64 *columns, u64 strid
         u32 row = tile * STATES_PER_WARP + g;
         u32 from[2] = {row < last ? row : last, row + 8 < last ? row + 8 : last};
         u64 slot[4][2] = {};
-        // No loads ahead: other warps hide their latency, and twelve more registers would spill.
+        // All chunks but the last are full. No loads ahead: other warps hide their latency, and twelve more registers would
+        // spill.
+        const u64 *at = columns + t * stride + from[0];
+        u32 distance = from[1] - from[0];
 #pragma unroll 1
-        for (u32 chunk = 0; chunk < num_chunks; chunk++) {
-            u32 column = chunk * TIP5_RATE + t;
+        for (u32 chunk = 1; chunk < num_chunks; chunk++) {
 #pragma unroll
             for (u32 k = 0; k < 2; k++) {
-                slot[0][k] = padded(columns, stride, num_columns, from[k], column);
-                slot[1][k] = padded(columns, stride, num_columns, from[k], column + 4);
-                if (t < 2) slot[2][k] = padded(columns, stride, num_columns, from[k], column + 8);
+                const u64 *place = k ? at + distance : at;
+                slot[0][k] = place[0];
+                slot[1][k] = place[4 * stride];
+                if (t < 2) slot[2][k] = place[8 * stride];
             }
+            at += TIP5_RATE * stride;
             permute_quad(slot, b, shared);
         }
+        u32 column = (num_chunks - 1) * TIP5_RATE + t;
+#pragma unroll
+        for (u32 k = 0; k < 2; k++) {
+            slot[0][k] = padded(columns, stride, num_columns, from[k], column);
+            slot[1][k] = padded(columns, stride, num_columns, from[k], column + 4);
+            if (t < 2) slot[2][k] = padded(columns, stride, num_columns, from[k], column + 8);
+        }
+        permute_quad(slot, b, shared);
 #pragma unroll
         for (u32 k = 0; k < 2; k++) {
             u64 *digest = digests + TIP5_DIGEST * (leaf_stride * from[k] + leaf_offset);

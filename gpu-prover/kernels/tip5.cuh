@@ -14,9 +14,9 @@
 // any -> any
 FN u64 tip5_power(u64 a) {
     u64 x = canonical(a);
-    u64 x2 = mul_canonical(x, x);
+    u64 x2 = square_canonical(x);
     u64 x3 = mul_canonical(x2, x);
-    u64 x4 = mul_canonical(x2, x2);
+    u64 x4 = square_canonical(x2);
     return mul_canonical(x3, x4);
 }
 

@@ -24,8 +24,14 @@ for wheel in "${wanted[@]}"; do
     [[ -e "$cache/stamps/$wheel" ]] || missing+=("$wheel")
 done
 if ((${#missing[@]})); then
+    # All wheels share the folder nvidia/cu13, and pip replaces a folder that it finds in its target: so each batch goes to a
+    # folder of its own first.
+    batch="$(mktemp -d "$cache/batch.XXXXXX")"
+    trap 'rm -rf "$batch"' EXIT
     python3 -m pip install --quiet --no-deps --no-compile --disable-pip-version-check \
-        --root-user-action=ignore --upgrade --target "$cache/wheels" "${missing[@]}"
+        --root-user-action=ignore --target "$batch" "${missing[@]}"
+    mkdir -p "$cache/wheels"
+    cp -a "$batch/." "$cache/wheels/"
     for wheel in "${missing[@]}"; do : >"$cache/stamps/$wheel"; done
 fi
 

@@ -57,11 +57,21 @@ impl Plan {
         }
     }
 
-    /// Whether coset `coset` stays on the device between commitment and quotient. The first ones do.
-    pub fn keeps(self, coset: usize) -> bool {
-        (coset as u64) < u64::from(self.kept_cosets())
+    /// Where coset `coset` stays between commitment and quotient, if it does.
+    pub fn place(self, coset: usize) -> Option<usize> {
+        COSET_PRIORITY.iter().position(|&c| c == coset).filter(|&place| place < self.kept_cosets() as usize)
+    }
+
+    /// The order in which a commitment walks the cosets: the least wanted first, so that the one that is left in the shared
+    /// buffer is the most wanted of those that are not kept.
+    pub fn walk() -> impl Iterator<Item = usize> {
+        COSET_PRIORITY.into_iter().rev()
     }
 }
+
+/// Cosets in the order in which they are worth memory: the four on which all constraints are evaluated, the one on which
+/// only boundary constraints are, and those that only an opening looks at again.
+pub const COSET_PRIORITY: [usize; NUM_COSETS] = [0, 2, 4, 6, 1, 3, 5, 7];
 
 /// Device memory of one proof, by what it holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +209,17 @@ mod tests {
         let refused = memory_plan(23, 78 * GIB).expect_err("2^23 needs more");
         assert!(matches!(refused, PlanError::TooBig { max_log2_height: Some(22), .. }));
         assert!(refused.to_string().contains("2^22"));
+    }
+
+    #[test]
+    fn the_shared_buffer_is_left_with_what_the_quotient_wants_next() {
+        for plan in Plan::fastest_first().filter(|&plan| plan != Plan::Full) {
+            let last = Plan::walk().filter(|&coset| plan.place(coset).is_none()).last();
+            assert_eq!(last, Some(COSET_PRIORITY[plan.kept_cosets() as usize]), "{plan:?}");
+        }
+        let mut places: Vec<_> = Plan::walk().filter_map(|coset| Plan::Full.place(coset)).collect();
+        places.sort_unstable();
+        assert_eq!(places, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

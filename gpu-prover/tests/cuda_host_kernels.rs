@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use gpu_prover::aux_table;
+use gpu_prover::main_table::MainTable;
+use gpu_prover::matrix::Matrix;
 use libloading::{Library, Symbol};
 use ndarray::{Array2, ArrayView1, Axis, ShapeBuilder};
 use rand::rngs::StdRng;
@@ -17,7 +20,7 @@ use triton_vm::table::auxiliary_table::Evaluable;
 use triton_vm::table::degree_lowering::DegreeLoweringTable;
 use triton_vm::table::master_table::{MasterAuxTable, MasterMainTable};
 use twenty_first::math::ntt::ntt;
-use twenty_first::prelude::{Inverse, Sponge};
+use twenty_first::prelude::Sponge;
 
 const P: u64 = BFieldElement::P;
 
@@ -318,12 +321,96 @@ impl Tables {
     }
 }
 
-/// One test, because all generated kernels share one table of constants.
+/// Which auxiliary columns are running sums, products and maps.
+#[allow(clippy::unreadable_literal, dead_code, reason = "generated")]
+mod registry {
+    include!(concat!(env!("GPU_PROVER_GENERATED"), "/air_registry.rs"));
+}
+
+/// Extension field columns as the kernels have them: three base columns each.
+struct BaseColumns {
+    rows: usize,
+    words: Vec<u64>,
+}
+
+impl BaseColumns {
+    fn zero(rows: usize, columns: usize) -> Self {
+        Self { rows, words: vec![0; 3 * rows * columns] }
+    }
+
+    fn at(&self, column: usize, row: usize) -> XFieldElement {
+        XFieldElement::new([0, 1, 2].map(|k| BFieldElement::from_raw_u64(self.words[(3 * column + k) * self.rows + row])))
+    }
+
+    fn set(&mut self, column: usize, row: usize, value: XFieldElement) {
+        for (k, word) in raw(value).into_iter().enumerate() {
+            self.words[(3 * column + k) * self.rows + row] = word;
+        }
+    }
+}
+
+/// The contributions of `extend.cuh`, added up one row after the other, against the host's own extension.
+fn contributions_add_up(library: &'static Library, seed: u64) {
+    type Extend = unsafe extern "C" fn(*const u64, *mut u64, *mut u64, u64, u32);
+    let extend = function::<Extend>(library, "host_extend");
+    let (zero, one) = (XFieldElement::from(0_u64), XFieldElement::from(1_u64));
+    for workload in gpu_prover::workloads::small() {
+        let tables = Tables::random(seed);
+        tables.set_constants(library);
+        let (_, aet) = workload.trace().expect("the workload runs");
+        let main = MainTable::from_aet(&aet).expect("a small height");
+        let rows = main.columns().rows();
+        let main_words: Vec<u64> = main.columns().as_slice().iter().map(|e| e.raw_u64()).collect();
+        let mut aux = BaseColumns::zero(rows, triton_air::table::NUM_AUX_COLUMNS);
+        let mut factors = BaseColumns::zero(rows, registry::MAPS.len() + registry::LATE_MAPS.len());
+        let run = |aux: &mut BaseColumns, factors: &mut BaseColumns, late| {
+            let (aux, factors) = (aux.words.as_mut_ptr(), factors.words.as_mut_ptr());
+            // SAFETY: all matrices have `rows` rows and as many columns as the kernels know.
+            unsafe { extend(main_words.as_ptr(), aux, factors, rows as u64, late) };
+        };
+        let scan = |aux: &mut BaseColumns, column: u64, initial, apply: &dyn Fn(usize, XFieldElement, XFieldElement) -> _| {
+            let mut value = initial;
+            for row in 0..rows {
+                value = apply(row, value, aux.at(column as usize, row));
+                aux.set(column as usize, row, value);
+            }
+        };
+        run(&mut aux, &mut factors, 0);
+        for &column in registry::SUMS {
+            scan(&mut aux, column, zero, &|_, value, own| value + own);
+        }
+        for &column in registry::PRODUCTS {
+            scan(&mut aux, column, one, &|_, value, own| value * own);
+        }
+        for (slot, &column) in registry::MAPS.iter().enumerate() {
+            scan(&mut aux, column, one, &|row, value, own| value * factors.at(slot, row) + own);
+        }
+        run(&mut aux, &mut factors, 1);
+        for (slot, &column) in registry::LATE_MAPS.iter().enumerate() {
+            let slot = registry::MAPS.len() + slot;
+            scan(&mut aux, column, one, &|row, value, own| value * factors.at(slot, row) + own);
+        }
+        let mut expected = Matrix::filled(rows, triton_air::table::NUM_AUX_COLUMNS, zero);
+        aux_table::extend_original_columns(main.columns(), &tables.challenges, &mut expected);
+        for (column, expected) in expected.iter_columns().enumerate() {
+            for (row, &expected) in expected.iter().enumerate() {
+                assert_eq!(aux.at(column, row), expected, "{}: column {column}, row {row}", workload.name);
+            }
+        }
+    }
+}
+
+/// One test, because all kernels share one table of constants.
 #[test]
-fn generated_kernels_agree_with_the_crates_evaluators() {
+fn kernels_with_challenges_agree_with_the_crates_evaluators() {
+    let Some(library) = library() else { return };
+    contributions_add_up(library, 100);
+    generated_kernels_agree_with_the_crates_evaluators(library);
+}
+
+fn generated_kernels_agree_with_the_crates_evaluators(library: &'static Library) {
     type Constraint = unsafe extern "C" fn(*const u64, *const u64, u64, u64, *mut u64);
     type Fill = unsafe extern "C" fn(*mut u64, *mut u64, u64, u64);
-    let Some(library) = library() else { return };
     let kernels = generated_kernels();
     for seed in 0..8 {
         let tables = Tables::random(seed);

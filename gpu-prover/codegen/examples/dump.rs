@@ -8,5 +8,6 @@ fn main() -> std::io::Result<()> {
     for file in gpu_codegen::generate() {
         std::fs::write(Path::new(&folder).join(file.name), file.text)?;
     }
+    std::fs::write(Path::new(&folder).join("air_names.cuh"), gpu_codegen::air_names())?;
     std::fs::write(Path::new(&folder).join("tip5_constants.cuh"), gpu_codegen::tip5_constants())
 }

@@ -117,5 +117,6 @@ fn registry(air: &Air, files: &[GeneratedFile]) -> GeneratedFile {
         air.num_constraints()
     )
     .expect("writing to a string does not fail");
+    text.push_str(&crate::names::column_registry());
     GeneratedFile { name: "air_registry.rs".into(), text }
 }

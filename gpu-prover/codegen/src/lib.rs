@@ -8,9 +8,11 @@ pub mod cluster;
 pub mod dag;
 pub mod emit;
 mod kernels;
+mod names;
 mod tip5;
 
 pub use kernels::{GeneratedFile, generate};
+pub use names::air_names;
 pub use tip5::tip5_constants;
 
 /// Changes whenever the generator's own text does: what its cached output is filed under. The crates that the circuits
@@ -22,5 +24,6 @@ pub const FINGERPRINT: &[&str] = &[
     include_str!("dag.rs"),
     include_str!("emit.rs"),
     include_str!("kernels.rs"),
+    include_str!("names.rs"),
     include_str!("tip5.rs"),
 ];

@@ -10,7 +10,7 @@ use super::launch::{Launcher, XMat, args};
 use crate::error::GpuError;
 
 #[allow(clippy::unreadable_literal, reason = "generated")]
-mod registry {
+pub(crate) mod registry {
     include!(concat!(env!("OUT_DIR"), "/air_registry.rs"));
 }
 
@@ -109,31 +109,27 @@ impl AirKernels {
     }
 }
 
-/// Puts challenges and weights into the constant memory of all generated modules that read them.
-pub(crate) fn upload_constants(
-    device: &Device,
-    challenges: &Challenges,
-    weights: Option<&[XFieldElement]>,
-) -> Result<(), GpuError> {
-    let (num_challenges, num_weights) = registry::TABLE_LENGTHS;
-    assert_eq!(challenges.challenges.len(), num_challenges, "the AIR was generated for another proof system");
-    let mut table: Vec<XMat> = challenges.challenges.iter().map(|&c| c.into()).collect();
-    let modules: Vec<&'static str> = match weights {
-        // Degree lowering knows no weights.
-        None => vec!["fill_aux_dual"],
-        Some(weights) => {
-            assert_eq!(weights.len(), num_weights, "one weight a constraint");
-            table.extend(weights.iter().map(|&w| XMat::from(w)));
-            Kind::ALL.into_iter().flat_map(Kind::names).copied().collect()
-        }
-    };
-    let bytes: Vec<u8> = table.iter().flat_map(|m| m.0).flat_map(u64::to_le_bytes).collect();
-    for name in modules {
-        let module = device.module(name)?;
-        let mut global =
-            module.get_global("air_constants", device.stream()).map_err(driver("finding the table of constants"))?;
-        let mut view = global.try_slice_mut(0..bytes.len()).ok_or(GpuError::NoKernels)?;
-        device.stream().memcpy_htod(&bytes, &mut view).map_err(driver("writing the table of constants"))?;
-    }
-    Ok(())
+/// Puts challenges and weights into the constant memory of all constraint kernels.
+pub(crate) fn upload_constants(device: &Device, challenges: &Challenges, weights: &[XFieldElement]) -> Result<(), GpuError> {
+    assert_eq!(weights.len(), registry::TABLE_LENGTHS.1, "one weight a constraint");
+    let table = table_of_constants(challenges, weights);
+    Kind::ALL.into_iter().flat_map(Kind::names).try_for_each(|module| upload_table(device, module, &table))
+}
+
+/// Puts challenges into the constant memory of a module that knows no weights.
+pub(crate) fn upload_challenges(device: &Device, challenges: &Challenges, module: &'static str) -> Result<(), GpuError> {
+    upload_table(device, module, &table_of_constants(challenges, &[]))
+}
+
+fn table_of_constants(challenges: &Challenges, weights: &[XFieldElement]) -> Vec<u8> {
+    assert_eq!(challenges.challenges.len(), registry::TABLE_LENGTHS.0, "the AIR was generated for another proof system");
+    let matrices = challenges.challenges.iter().chain(weights).map(|&x| XMat::from(x));
+    matrices.flat_map(|m| m.0).flat_map(u64::to_le_bytes).collect()
+}
+
+fn upload_table(device: &Device, module: &'static str, table: &[u8]) -> Result<(), GpuError> {
+    let global = device.module(module)?.get_global("air_constants", device.stream());
+    let mut global = global.map_err(driver("finding the table of constants"))?;
+    let mut view = global.try_slice_mut(0..table.len()).ok_or(GpuError::NoKernels)?;
+    device.stream().memcpy_htod(table, &mut view).map_err(driver("writing the table of constants"))
 }

@@ -4,6 +4,35 @@ use crate::error::GpuError;
 
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.bin"));
 
+static RESOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/kernel_resources.txt"));
+
+/// What a kernel takes on one architecture, as ptxas reported it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// For example `sm_90a`.
+    pub architecture: &'static str,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of a thread that do not fit into registers.
+    pub spilled_bytes: u32,
+}
+
+/// Registers and spills of all kernels of this build; nothing if it was built without nvcc.
+pub fn resources() -> Vec<Resources> {
+    let line = |line: &'static str| {
+        let mut words = line.split(' ');
+        Some(Resources {
+            kernel: words.next()?,
+            architecture: words.next()?,
+            registers: words.next()?.parse().ok()?,
+            spilled_bytes: words.next()?.parse().ok()?,
+        })
+    };
+    RESOURCES.lines().filter_map(line).collect()
+}
+
 /// One fatbin and the name of the file it was compiled from, without extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Module {

@@ -8,16 +8,18 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverEr
 use cudarc::nvrtc::Ptx;
 
 use super::blob;
+use crate::domain::NUM_COSETS;
 use crate::error::GpuError;
 
 /// The least CUDA version whose driver loads the kernels.
 const NEEDED_CUDA: i32 = 12_000;
 
-/// An open device with its kernels loaded. Everything runs on one stream, in order.
+/// An open device with its kernels loaded. Work runs on one stream, in order, but for small cosets, which have one each.
 #[derive(Debug)]
 pub struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    lanes: Vec<Arc<CudaStream>>,
     modules: HashMap<&'static str, Arc<CudaModule>>,
     name: String,
     capability: (i32, i32),
@@ -74,7 +76,9 @@ impl Device {
         let multiprocessors = context
             .attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(driver("reading the number of multiprocessors"))? as u32;
-        let stream = context.new_stream().map_err(driver("making a stream"))?;
+        let stream = || context.new_stream().map_err(driver("making a stream"));
+        let lanes = (0..NUM_COSETS).map(|_| stream()).collect::<Result<_, _>>()?;
+        let stream = stream()?;
         let load = |module: blob::Module| match context.load_module(Ptx::from_binary(module.fatbin.to_vec())) {
             Ok(loaded) => Ok((module.name, loaded)),
             Err(DriverError(sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU)) => {
@@ -83,7 +87,7 @@ impl Device {
             Err(error) => Err(driver("loading kernels")(error)),
         };
         let modules = modules.into_iter().map(load).collect::<Result<_, _>>()?;
-        Ok(Self { context, stream, modules, name, capability, multiprocessors })
+        Ok(Self { context, stream, lanes, modules, name, capability, multiprocessors })
     }
 
     /// The device's name.
@@ -117,6 +121,11 @@ impl Device {
         &self.stream
     }
 
+    /// A stream beside it, for work on one coset while others are worked on.
+    pub(crate) fn lane(&self, index: usize) -> &Arc<CudaStream> {
+        &self.lanes[index % self.lanes.len()]
+    }
+
     /// The context.
     pub(crate) fn context(&self) -> &Arc<CudaContext> {
         &self.context
@@ -132,9 +141,14 @@ impl Device {
         self.module(module)?.load_function(name).map_err(driver("finding a kernel"))
     }
 
-    /// Waits until all work has ended.
+    /// Waits until all work of the main stream has ended.
     pub fn synchronize(&self) -> Result<(), GpuError> {
         self.stream.synchronize().map_err(driver("waiting for the device"))
+    }
+
+    /// Waits until all work has ended, that of a proof which was given up included.
+    pub(crate) fn synchronize_all(&self) -> Result<(), GpuError> {
+        self.context.synchronize().map_err(driver("waiting for the device"))
     }
 }
 

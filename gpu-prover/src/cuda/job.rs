@@ -1,5 +1,7 @@
 //! The device memory of one proof.
 
+use std::cell::Cell;
+
 use ndarray::Array2;
 use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, XFieldElement};
@@ -11,7 +13,7 @@ use super::ntt::{Ntt, PowerTable};
 use crate::domain::{Domains, NUM_COSETS};
 use crate::error::GpuError;
 use crate::matrix::Matrix;
-use crate::plan::Plan;
+use crate::plan::{COSET_PRIORITY, Plan};
 use crate::stages::{NUM_AUX_COLUMNS, NUM_MAIN_COLUMNS};
 
 /// Auxiliary columns as base columns.
@@ -28,7 +30,10 @@ pub(crate) const SEGMENT_COLUMNS: usize = 15;
 pub(crate) const SEGMENT_TAIL: usize = 128;
 
 /// Cosets on which the constraints are evaluated, the boundary ones on all, the rest on the first four.
-pub(crate) const QUOTIENT_COSETS: [usize; 5] = [0, 2, 4, 6, 1];
+pub(crate) const QUOTIENT_COSETS: [usize; 5] = {
+    let [a, b, c, d, e, ..] = COSET_PRIORITY;
+    [a, b, c, d, e]
+};
 
 /// Words that any stage may use for a short time: partial sums, openings, lists of indices.
 const SCRATCH: usize = 1 << 21;
@@ -58,8 +63,6 @@ pub(crate) struct Round {
 /// What the host prepares for the auxiliary table while the device works on the main one.
 #[derive(Debug)]
 pub(crate) struct ForAux {
-    /// The original main columns, to extend from.
-    pub original: Matrix<BFieldElement>,
     pub batch_values: Vec<XFieldElement>,
     pub batch_randomizer: Vec<XFieldElement>,
 }
@@ -68,6 +71,7 @@ pub(crate) struct ForAux {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub domains: Domains,
+    pub plan: Plan,
     pub ntt: Ntt,
     /// Powers of `w_8n^-1`.
     pub inverse_points: PowerTable,
@@ -86,11 +90,13 @@ pub(crate) struct Job {
     pub aux_tail: Columns,
     /// Cosets that stay.
     pub cached: Vec<CosetBuffer>,
-    /// The coset buffer of those that do not, and which coset and how much of it is in there.
+    /// The coset buffer of those that do not, and which coset's main and auxiliary table are in there.
     pub shared: Option<CosetBuffer>,
+    pub shared_main: Cell<Option<usize>>,
+    pub shared_aux: Cell<Option<usize>>,
 
-    /// Constraint sums of one coset by kind.
-    pub sums: [Columns; 4],
+    /// Constraint sums of one coset by kind; a set for each coset of the quotient where they are worked on at once.
+    pub sums: Vec<[Columns; 4]>,
     /// Residues of the quotient on the four even cosets.
     pub regular: Columns,
     /// Residues of the boundary quotients on five cosets.
@@ -138,6 +144,18 @@ impl Layout for Arena {
     }
 }
 
+/// Trace length up to which cosets are worked on at the same time: a small one does not fill the device.
+const LONGEST_ON_LANES: usize = 1 << 14;
+
+/// Whether cosets are worked on at the same time.
+fn uses_lanes(n: usize, plan: Plan) -> bool {
+    plan == Plan::Full && n <= LONGEST_ON_LANES
+}
+
+fn sets_of_sums(n: usize, plan: Plan) -> usize {
+    if uses_lanes(n, plan) { QUOTIENT_COSETS.len() } else { 1 }
+}
+
 /// Bytes of device memory of a proof under `plan`: what [`Job::new`] takes.
 pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
     let n = domains.trace_length();
@@ -162,7 +180,7 @@ pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
         + 2 * words(NUM_MAIN_COLUMNS * n)
         + words((AUX_BASE_COLUMNS + 3) * n)
         + buffers * coset
-        + 4 * words(3 * n)
+        + sets_of_sums(n, plan) as u64 * 4 * words(3 * n)
         + words(12 * n)
         + words(15 * n)
         + words(15 * n)
@@ -198,7 +216,10 @@ impl Job {
         let aux = columns(AUX_BASE_COLUMNS + 3, n)?;
         let main_tail = columns(NUM_MAIN_COLUMNS, 105)?;
         let aux_tail = columns(BATCH_COLUMN, 105)?;
-        let sums = [columns(3, n)?, columns(3, n)?, columns(3, n)?, columns(3, n)?];
+        let mut sums = vec![];
+        for _ in 0..sets_of_sums(n, plan) {
+            sums.push([columns(3, n)?, columns(3, n)?, columns(3, n)?, columns(3, n)?]);
+        }
         let regular = columns(12, n)?;
         let boundary = columns(15, n)?;
         let quotient = columns(15, n)?;
@@ -227,6 +248,7 @@ impl Job {
         let scratch = arena.words(SCRATCH)?;
         Ok(Self {
             domains: *domains,
+            plan,
             ntt,
             inverse_points,
             segment_powers,
@@ -237,6 +259,8 @@ impl Job {
             aux_tail,
             cached,
             shared,
+            shared_main: Cell::new(None),
+            shared_aux: Cell::new(None),
             sums,
             regular,
             boundary,
@@ -264,17 +288,34 @@ impl Job {
         })
     }
 
+    /// Makes the job ready for another proof of the same shape: what only depends on the shape stays on the device.
+    pub(crate) fn renew(&mut self) {
+        self.shared_main.set(None);
+        self.shared_aux.set(None);
+        self.for_aux = None;
+        self.main_randomizers = None;
+        self.aux_randomizers = None;
+        self.challenges = None;
+        self.newest_round = 0;
+    }
+
+    /// Whether cosets may be worked on at the same time.
+    pub(crate) fn uses_lanes(&self) -> bool {
+        uses_lanes(self.domains.trace_length(), self.plan)
+    }
+
     /// The buffer that holds coset `coset` while it is worked on.
     pub(crate) fn buffer(&self, coset: usize) -> CosetBuffer {
-        match self.cached.get(coset) {
-            Some(&buffer) => buffer,
-            None => self.shared.expect("a plan that does not keep all cosets has a shared buffer"),
+        match (self.plan.place(coset), self.shared) {
+            (Some(place), _) => self.cached[place],
+            (None, Some(shared)) => shared,
+            (None, None) => unreachable!("a plan that does not keep all cosets has a shared buffer"),
         }
     }
 
     /// Whether coset `coset` stays where it was computed.
     pub(crate) fn is_cached(&self, coset: usize) -> bool {
-        coset < self.cached.len()
+        self.plan.place(coset).is_some()
     }
 }
 

@@ -3,12 +3,13 @@
 use std::ffi::c_void;
 
 use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute_enum as FunctionAttribute};
-use cudarc::driver::{CudaFunction, result};
+use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, result};
 use triton_vm::prelude::XFieldElement;
 
 use super::air;
 use super::arena::{Arena, Region};
 use super::device::{Device, driver};
+use super::extend::ExtendKernels;
 use super::ntt::max_tile_bytes;
 use crate::error::GpuError;
 
@@ -86,9 +87,12 @@ pub(crate) struct Kernels {
     pub deep_codeword: CudaFunction,
     pub fri_fold: CudaFunction,
     pub gather_codeword: CudaFunction,
+    pub evaluate_points: CudaFunction,
+    pub add_chunks: CudaFunction,
     pub fill_main_single: CudaFunction,
     pub fill_main_dual: CudaFunction,
     pub fill_aux_dual: CudaFunction,
+    pub extend: ExtendKernels,
     pub air: air::AirKernels,
 }
 
@@ -133,25 +137,44 @@ impl Kernels {
             deep_codeword: fri("deep_codeword")?,
             fri_fold: fri("fri_fold")?,
             gather_codeword: fri("gather_codeword")?,
+            evaluate_points: device.function("open", "evaluate_points")?,
+            add_chunks: device.function("open", "add_chunks")?,
             fill_main_single: device.function("fill_main_single", "fill_main_single")?,
             fill_main_dual: device.function("fill_main_dual", "fill_main_dual")?,
             fill_aux_dual: device.function("fill_aux_dual", "fill_aux_dual")?,
+            extend: ExtendKernels::load(device)?,
             air: air::AirKernels::load(device)?,
         })
     }
 }
 
-/// Launches kernels and copies memory on a device's stream.
-#[derive(Debug)]
+/// Launches kernels and copies memory on one of a device's streams.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Launcher<'a> {
     device: &'a Device,
+    stream: &'a CudaStream,
 }
 
 impl<'a> Launcher<'a> {
     /// A launcher for the calling thread.
     pub(crate) fn new(device: &'a Device) -> Result<Self, GpuError> {
         device.context().bind_to_thread().map_err(driver("binding the context"))?;
-        Ok(Self { device })
+        Ok(Self { device, stream: device.stream() })
+    }
+
+    /// The same for another stream.
+    pub(crate) fn on_lane(self, index: usize) -> Self {
+        Self { stream: self.device.lane(index), ..self }
+    }
+
+    /// The place in the stream that work has been enqueued up to.
+    pub(crate) fn mark(&self) -> Result<CudaEvent, GpuError> {
+        self.stream.record_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING)).map_err(driver("recording an event"))
+    }
+
+    /// Lets what is enqueued from now on wait for a place in another stream.
+    pub(crate) fn wait(&self, mark: &CudaEvent) -> Result<(), GpuError> {
+        self.stream.wait(mark).map_err(driver("making a stream wait"))
     }
 
     pub(crate) fn device(&self) -> &'a Device {
@@ -186,7 +209,7 @@ impl<'a> Launcher<'a> {
                 (grid.0, grid.1, 1),
                 (threads, 1, 1),
                 shared,
-                self.device.stream().cu_stream(),
+                self.stream.cu_stream(),
                 arguments,
             )
         }
@@ -198,7 +221,7 @@ impl<'a> Launcher<'a> {
 
     /// Median milliseconds of `work` on the device over `runs` runs, after one to warm up.
     pub(crate) fn time(&self, runs: usize, work: &dyn Fn() -> Result<(), GpuError>) -> Result<f64, GpuError> {
-        let stream = self.device.stream();
+        let stream = self.stream;
         let mark = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(driver("recording an event"));
         work()?;
         let mut times = vec![];
@@ -217,7 +240,7 @@ impl<'a> Launcher<'a> {
         assert_eq!(target.len(), source.len(), "upload of another length than the region");
         // SAFETY: the region has room; the driver has staged pageable memory when the call returns, and `source` is
         // never page-locked memory that could change before the copy.
-        unsafe { result::memcpy_htod_async(target.address(), source, self.device.stream().cu_stream()) }
+        unsafe { result::memcpy_htod_async(target.address(), source, self.stream.cu_stream()) }
             .map_err(driver("copying to the device"))
     }
 
@@ -232,9 +255,9 @@ impl<'a> Launcher<'a> {
     pub(crate) fn download<T: Copy + Default>(&self, source: Region<T>) -> Result<Vec<T>, GpuError> {
         let mut target = vec![T::default(); source.len()];
         // SAFETY: both sides have this many elements; the stream is waited for before `target` is read.
-        unsafe { result::memcpy_dtoh_async(&mut target, source.address(), self.device.stream().cu_stream()) }
+        unsafe { result::memcpy_dtoh_async(&mut target, source.address(), self.stream.cu_stream()) }
             .map_err(driver("copying from the device"))?;
-        self.device.synchronize()?;
+        self.stream.synchronize().map_err(driver("waiting for the device"))?;
         Ok(target)
     }
 
@@ -242,7 +265,7 @@ impl<'a> Launcher<'a> {
     pub(crate) fn clear<T>(&self, target: Region<T>) -> Result<(), GpuError> {
         let bytes = target.len() * size_of::<T>();
         // SAFETY: the region has this many bytes.
-        unsafe { result::memset_d8_async(target.address(), 0, bytes, self.device.stream().cu_stream()) }
+        unsafe { result::memset_d8_async(target.address(), 0, bytes, self.stream.cu_stream()) }
             .map_err(driver("clearing memory"))
     }
 }

@@ -14,12 +14,17 @@ mod blob;
 mod columns;
 mod deep;
 mod device;
+mod extend;
+pub mod faults;
 mod job;
 mod launch;
 mod ntt;
+mod open;
 pub mod parity;
+mod quotient;
 mod stages;
 mod staging;
 
+pub use blob::{Resources, resources};
 pub use device::{Device, device_count};
 pub use stages::CudaStages;

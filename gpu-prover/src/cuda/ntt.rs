@@ -63,7 +63,7 @@ pub(crate) struct Ntt {
 }
 
 /// `2^log_n = rows * block`.
-fn split(log_n: u32) -> (u32, u32) {
+pub(crate) fn split(log_n: u32) -> (u32, u32) {
     let log_block = log_n.div_ceil(2);
     (log_n - log_block, log_block)
 }
@@ -288,7 +288,7 @@ pub(crate) fn max_tile_bytes() -> u32 {
     tile_bytes(1 << 12, 2)
 }
 
-fn reverse(index: usize, bits: u32) -> usize {
+pub(crate) fn reverse(index: usize, bits: u32) -> usize {
     if bits == 0 { 0 } else { index.reverse_bits() >> (usize::BITS - bits) }
 }
 

@@ -19,9 +19,13 @@ use super::job::{self, AUX_BASE_COLUMNS, words};
 use super::stages::{CudaStages, Parts, tail};
 use crate::domain::{Domains, NUM_COSETS, NUM_TRACE_RANDOMIZERS};
 use crate::error::GpuError;
+use crate::main_table::MainTable;
 use crate::matrix::Matrix;
 use crate::plan::Plan;
-use crate::stages::{NUM_AUX_COLUMNS, NUM_CONSTRAINTS, NUM_MAIN_COLUMNS, NUM_ORIGINAL_MAIN_COLUMNS, Stages};
+use crate::stages::{
+    NUM_AUX_COLUMNS, NUM_CONSTRAINTS, NUM_MAIN_COLUMNS, NUM_ORIGINAL_AUX_COLUMNS, NUM_ORIGINAL_MAIN_COLUMNS, Stages,
+};
+use crate::workloads;
 
 /// What one check found: `Err` says where device and CPU differ first.
 pub type Outcome = Result<(), String>;
@@ -50,6 +54,8 @@ pub fn kernels(
     }
     report("Merkle tree", merkle_tree(&mut parts)?);
     report("derived main columns", derived_main_columns(&mut parts, &mut rng)?);
+    report("extension", extension(stages, &mut rng)?);
+    let mut parts = begin(stages, 10)?;
     report("derived auxiliary columns", derived_aux_columns(&mut parts, &mut rng)?);
     for kind in Kind::ALL {
         report(&format!("{kind:?} constraints"), constraints(&mut parts, kind, &mut rng)?);
@@ -197,6 +203,34 @@ fn derived_main_columns(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, 
     Ok(Ok(()))
 }
 
+/// The linked columns of real executions: only there do all tables have rows.
+fn extension(stages: &mut CudaStages, rng: &mut StdRng) -> Result<Outcome, GpuError> {
+    for workload in workloads::small() {
+        let Ok((_, aet)) = workload.trace() else { return Ok(Err(format!("{} does not run", workload.name))) };
+        let main = MainTable::from_aet(&aet)?;
+        let n = main.domains().trace_length();
+        let parts = begin(stages, n.ilog2())?;
+        let challenges = random_challenges(rng);
+        let original = parts.job.main_values.part(0, NUM_ORIGINAL_MAIN_COLUMNS);
+        parts.launcher.upload(original.region(), words(main.columns().as_slice()))?;
+        let aux = parts.job.aux;
+        parts.extend(parts.job.main_values, aux, &challenges, parts.job.buffer(0).aux.region())?;
+        let got = parts.launcher.download(aux.part(0, 3 * NUM_ORIGINAL_AUX_COLUMNS).region())?;
+        let zero = XFieldElement::new([BFieldElement::new(0); 3]);
+        let mut expected = Matrix::filled(n, NUM_ORIGINAL_AUX_COLUMNS, zero);
+        crate::aux_table::extend_original_columns(main.columns(), &challenges, &mut expected);
+        let expected = job::base_columns(&expected);
+        for c in 0..3 * NUM_ORIGINAL_AUX_COLUMNS {
+            let range = c * n..(c + 1) * n;
+            let name = format!("{}: coefficient {} of column {}", workload.name, c % 3, c / 3);
+            if let Err(error) = compare(&name, &got[range.clone()], expected[range].iter().copied()) {
+                return Ok(Err(error));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
 /// Uploads random tables as `main` and `aux`, and gives them back as the CPU has them.
 fn random_tables(
     parts: &Parts,
@@ -220,7 +254,7 @@ fn derived_aux_columns(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, G
     let (main_values, mut expected) = random_tables(parts, parts.job.main_values, aux, rng)?;
     let challenges = random_challenges(rng);
     parts.derive_aux_columns(&challenges)?;
-    let first = crate::stages::NUM_ORIGINAL_AUX_COLUMNS;
+    let first = NUM_ORIGINAL_AUX_COLUMNS;
     for c in first..NUM_AUX_COLUMNS - 1 {
         expected.column_mut(c).fill(XFieldElement::new([BFieldElement::new(0); 3]));
     }
@@ -277,9 +311,9 @@ fn constraints(parts: &mut Parts, kind: Kind, rng: &mut StdRng) -> Result<Outcom
     let rows: Vec<usize> = (0..SAMPLED_ROWS).map(|_| rng.random_range(0..n)).chain([0, n - 1]).collect();
     let values: Vec<_> = rows.par_iter().map(|&row| evaluate(kind, &main, &aux, row, &challenges)).collect();
 
-    let sums = parts.job.sums[kind as usize];
+    let sums = parts.job.sums[0][kind as usize];
     let differs = |weights: &[XFieldElement]| -> Result<Option<usize>, GpuError> {
-        air::upload_constants(parts.launcher.device(), &challenges, Some(weights))?;
+        air::upload_constants(parts.launcher.device(), &challenges, weights)?;
         parts.kernels.air.sum(&parts.launcher, kind, tables.main, tables.aux, sums)?;
         let got = parts.launcher.download(sums.region())?;
         Ok(rows.iter().zip(&values).find_map(|(&row, values)| {
@@ -336,7 +370,7 @@ pub fn rates(stages: &mut CudaStages, log2: u32) -> Result<Vec<Rate>, GpuError> 
     parts.launcher.upload(parts.job.main_tail.region(), words(randomizers.as_slice()))?;
     let challenges = random_challenges(&mut rng);
     let weights: Vec<XFieldElement> = (0..NUM_CONSTRAINTS).map(|_| rng.random()).collect();
-    air::upload_constants(parts.launcher.device(), &challenges, Some(&weights))?;
+    air::upload_constants(parts.launcher.device(), &challenges, &weights)?;
 
     let mut rates = vec![];
     let mut time = |name: String, unit, amount: f64, work: &dyn Fn() -> Result<(), GpuError>| {
@@ -354,9 +388,12 @@ pub fn rates(stages: &mut CudaStages, log2: u32) -> Result<Vec<Rate>, GpuError> 
     })?;
     time("evaluate 379 columns".into(), "elements", 379.0 * rows, &|| parts.main_on_coset(1).map(drop))?;
     time("derive main columns".into(), "rows", rows, &|| parts.derive_main_columns())?;
+    time("extend all tables".into(), "rows", rows, &|| {
+        parts.extend(parts.job.main_values, parts.job.aux, &challenges, tables.aux.region())
+    })?;
     time("derive auxiliary columns".into(), "rows", rows, &|| parts.derive_aux_columns(&challenges))?;
     for kind in Kind::ALL {
-        let sums = parts.job.sums[kind as usize];
+        let sums = parts.job.sums[0][kind as usize];
         for (index, name) in kind.names().iter().enumerate() {
             time((*name).into(), "rows", rows, &|| {
                 parts.kernels.air.sum_one(&parts.launcher, kind, index, tables.main, tables.aux, sums, true)

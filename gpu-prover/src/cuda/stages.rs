@@ -2,22 +2,20 @@
 
 use std::time::Instant;
 
-use rayon::prelude::*;
 use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 
-use super::air::{self, Kind};
+use super::air;
 use super::arena::{Arena, Region};
 use super::columns::Columns;
 use super::device::Device;
-use super::job::{self, AUX_BASE_COLUMNS, BATCH_COLUMN, CosetBuffer, ForAux, Job, QUOTIENT_COSETS, Tree, words};
+use super::job::{self, AUX_BASE_COLUMNS, BATCH_COLUMN, CosetBuffer, ForAux, Job, Tree, words};
 use super::launch::{Kernels, Launcher, Tail, XMat, args};
 use super::staging::Staging;
 use crate::domain::{Domains, NUM_COSETS};
 use crate::error::{GpuError, ProtocolError};
 use crate::main_table::MainTable;
-use crate::matrix::Matrix;
-use crate::plan::Plan;
+use crate::plan::{COSET_PRIORITY, Plan};
 use crate::randomness::RandomStreams;
 use crate::stages::{
     CombinationValues, CombinationWeights, FriOpening, FriQuery, NUM_MAIN_COLUMNS, NUM_ORIGINAL_AUX_COLUMNS,
@@ -64,6 +62,10 @@ impl CudaStages {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    pub(super) fn kernels(&self) -> &Kernels {
+        &self.kernels
     }
 
     /// Prescribe a plan for the next proofs, or `None` for the fastest one that fits.
@@ -139,6 +141,30 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// Does `work` for each coset (its place in the list, the coset): one after the other, or at the same time where cosets
+    /// are small and none shares memory with another.
+    pub(super) fn each_coset(
+        &mut self,
+        cosets: impl IntoIterator<Item = usize>,
+        mut work: impl FnMut(&mut Self, usize, usize) -> Result<(), GpuError>,
+    ) -> Result<(), GpuError> {
+        let main = self.launcher;
+        let cosets = cosets.into_iter().enumerate();
+        if self.profile.is_some() || !self.job.uses_lanes() {
+            return cosets.into_iter().try_for_each(|(place, coset)| work(self, place, coset));
+        }
+        let ready = main.mark()?;
+        let mut done = vec![];
+        for (place, coset) in cosets {
+            self.launcher = main.on_lane(place);
+            self.launcher.wait(&ready)?;
+            let result = work(self, place, coset).and_then(|()| self.launcher.mark());
+            self.launcher = main;
+            done.push(result?);
+        }
+        done.iter().try_for_each(|mark| main.wait(mark))
+    }
+
     /// Hashes the rows of a coset's columns into the leaves of a tree.
     pub(super) fn hash_rows(&self, columns: Columns, tree: Tree, coset: usize) -> Result<(), GpuError> {
         assert_eq!(tree.leaves, NUM_COSETS * columns.rows(), "a tree over eight cosets");
@@ -193,6 +219,9 @@ impl Parts<'_> {
     pub(super) fn main_on_coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
         let job = &self.job;
         let buffer = job.buffer(coset);
+        if !job.is_cached(coset) {
+            job.shared_main.set(Some(coset));
+        }
         let tail = tail(job.main_tail, job.domains.coset_zerofier(coset));
         job.ntt.evaluate(&self.launcher, self.kernels, job.main, buffer.main, coset, tail)?;
         Ok(buffer)
@@ -202,6 +231,9 @@ impl Parts<'_> {
     fn aux_on_coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
         let job = &self.job;
         let buffer = job.buffer(coset);
+        if !job.is_cached(coset) {
+            job.shared_aux.set(Some(coset));
+        }
         let zerofier = job.domains.coset_zerofier(coset);
         let (aux, target) = (job.aux, buffer.aux);
         job.ntt.evaluate(
@@ -220,12 +252,17 @@ impl Parts<'_> {
     }
 
     /// Both tables on a coset, computed again if they were not kept.
-    fn coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
-        if self.job.is_cached(coset) {
-            return Ok(self.job.buffer(coset));
+    pub(super) fn coset(&self, coset: usize) -> Result<CosetBuffer, GpuError> {
+        let job = &self.job;
+        if !job.is_cached(coset) {
+            if job.shared_main.get() != Some(coset) {
+                self.main_on_coset(coset)?;
+            }
+            if job.shared_aux.get() != Some(coset) {
+                self.aux_on_coset(coset)?;
+            }
         }
-        self.main_on_coset(coset)?;
-        self.aux_on_coset(coset)
+        Ok(job.buffer(coset))
     }
 
     /// out = a + factor * b
@@ -339,7 +376,7 @@ impl Parts<'_> {
         let (main, aux) = (self.job.main_values, self.job.aux);
         let derived = aux.part(3 * NUM_ORIGINAL_AUX_COLUMNS, BATCH_COLUMN - 3 * NUM_ORIGINAL_AUX_COLUMNS);
         self.launcher.clear(derived.region())?;
-        air::upload_constants(self.launcher.device(), challenges, None)?;
+        air::upload_challenges(self.launcher.device(), challenges, "fill_aux_dual")?;
         self.fill("fill_aux_dual", &self.kernels.fill_aux_dual, main, aux, main.rows() - 1)
     }
 
@@ -361,19 +398,16 @@ impl Parts<'_> {
         self.launcher.upload(self.job.main_tail.region(), words(randomizers.as_slice()))?;
         self.job.main_randomizers = Some(randomizers);
         self.step("main host work")?;
-        for coset in 0..NUM_COSETS {
-            let buffer = self.main_on_coset(coset)?;
-            self.step("main evaluation")?;
-            self.hash_rows(buffer.main, self.job.main_tree, coset)?;
-            self.step("main row hash")?;
-        }
+        self.each_coset(Plan::walk(), |parts, _, coset| {
+            let buffer = parts.main_on_coset(coset)?;
+            parts.step("main evaluation")?;
+            parts.hash_rows(buffer.main, parts.job.main_tree, coset)?;
+            parts.step("main row hash")
+        })?;
         // All of that is only enqueued: what the host must do for the next stage costs no time here.
         let n = self.job.domains.trace_length();
-        let (original, (batch_values, batch_randomizer)) = rayon::join(
-            || copied(main.columns()),
-            || rayon::join(|| randomness.batch_values(n), || randomness.batch_randomizer(n)),
-        );
-        self.job.for_aux = Some(ForAux { original, batch_values, batch_randomizer });
+        let (batch_values, batch_randomizer) = rayon::join(|| randomness.batch_values(n), || randomness.batch_randomizer(n));
+        self.job.for_aux = Some(ForAux { batch_values, batch_randomizer });
         self.step("main host work")?;
         let root = self.build_tree(self.job.main_tree)?;
         self.step("trees")?;
@@ -382,22 +416,18 @@ impl Parts<'_> {
 
     fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, GpuError> {
         let host = self.job.for_aux.take().ok_or(ProtocolError::Internal("aux before main"))?;
-        let ForAux { original, batch_values, batch_randomizer } = host;
-        let n = self.job.domains.trace_length();
+        let ForAux { batch_values, batch_randomizer } = host;
         self.step("host")?;
-        let zero = XFieldElement::new([BFieldElement::new(0); 3]);
-        let mut extended = Matrix::filled(n, NUM_ORIGINAL_AUX_COLUMNS, zero);
-        crate::aux_table::extend_original_columns(&original, challenges, &mut extended);
-        self.step("aux extension on the host")?;
         // The auxiliary part of a coset buffer is free until the end of this stage.
         let aux = self.job.aux;
-        let staging = self.job.buffer(0).aux.region();
+        let workspace = self.job.buffer(COSET_PRIORITY[0]).aux.region();
+        self.extend(self.job.main_values, aux, challenges, workspace)?;
+        self.step("aux extension")?;
         for (elements, target, bit_reversed) in [
-            (extended.as_slice(), aux.part(0, 3 * NUM_ORIGINAL_AUX_COLUMNS), false),
             (batch_values.as_slice(), aux.part(BATCH_COLUMN, 3), false),
             (batch_randomizer.as_slice(), aux.part(AUX_BASE_COLUMNS, 3), true),
         ] {
-            let staged = staging.slice(0, 3 * elements.len());
+            let staged = workspace.slice(0, 3 * elements.len());
             self.staging.upload(self.launcher.device(), staged, job::extension_words(elements))?;
             self.split(staged, target, bit_reversed)?;
         }
@@ -413,256 +443,15 @@ impl Parts<'_> {
         self.job.aux_randomizers = Some(randomizers);
         self.job.challenges = Some(challenges.clone());
         self.step("aux host work")?;
-        for coset in 0..NUM_COSETS {
-            let buffer = self.aux_on_coset(coset)?;
-            self.step("aux evaluation")?;
-            self.hash_rows(buffer.aux, self.job.aux_tree, coset)?;
-            self.step("aux row hash")?;
-        }
+        self.each_coset(Plan::walk(), |parts, _, coset| {
+            let buffer = parts.aux_on_coset(coset)?;
+            parts.step("aux evaluation")?;
+            parts.hash_rows(buffer.aux, parts.job.aux_tree, coset)?;
+            parts.step("aux row hash")
+        })?;
         let root = self.build_tree(self.job.aux_tree)?;
         self.step("trees")?;
         Ok(root)
-    }
-
-    fn commit_quotient(&mut self, weights: &[XFieldElement], randomness: &RandomStreams) -> Result<Digest, GpuError> {
-        self.step("host")?;
-        let challenges = self.job.challenges.as_ref().ok_or(ProtocolError::Internal("quotient before aux"))?;
-        air::upload_constants(self.launcher.device(), challenges, Some(weights))?;
-        for (place, coset) in QUOTIENT_COSETS.into_iter().enumerate() {
-            let tables = self.coset(coset)?;
-            self.step("evaluation again for the quotient")?;
-            let regular = (place < 4).then(|| self.job.regular.part(3 * place, 3));
-            for kind in Kind::ALL {
-                if regular.is_some() || matches!(kind, Kind::Initial | Kind::Terminal) {
-                    let sums = self.job.sums[kind as usize];
-                    self.kernels.air.sum(&self.launcher, kind, tables.main, tables.aux, sums)?;
-                    self.step(kind.name())?;
-                }
-            }
-            let boundary = self.job.boundary.part(3 * place, 3);
-            self.divide_by_zerofiers(coset, regular, boundary)?;
-            for codeword in regular.into_iter().chain([boundary]) {
-                self.job.ntt.interpolate_coset(&self.launcher, self.kernels, codeword, coset)?;
-            }
-            self.step("quotient interpolation")?;
-        }
-        self.reconstruct()?;
-        self.randomize_segments(&randomness.quotient_randomizer())?;
-        self.step("quotient segments")?;
-        for coset in 0..NUM_COSETS {
-            let job = &self.job;
-            let values = job.segment_cosets[coset];
-            let tail = tail(job.segment_tail, job.domains.coset_zerofier(coset) + BFieldElement::new(1));
-            job.ntt.evaluate(&self.launcher, self.kernels, job.segments, values, coset, tail)?;
-            self.step("quotient evaluation")?;
-            self.hash_rows(values, self.job.quotient_tree, coset)?;
-            self.step("quotient row hash")?;
-        }
-        let root = self.build_tree(self.job.quotient_tree)?;
-        self.step("trees")?;
-        Ok(root)
-    }
-
-    fn divide_by_zerofiers(&self, coset: usize, regular: Option<Columns>, boundary: Columns) -> Result<(), GpuError> {
-        #[repr(C)]
-        struct Coset {
-            offset: u64,
-            low: u64,
-            high: u64,
-        }
-        let job = &self.job;
-        let points = Coset {
-            offset: job.domains.coset_offset(coset).raw_u64(),
-            low: job.ntt.roots.low.address(),
-            high: job.ntt.roots.high.address(),
-        };
-        let last = job.domains.trace_generator().inverse().raw_u64();
-        let zerofier_inverse = job.domains.coset_zerofier(coset).inverse().raw_u64();
-        let [initial, consistency, transition, terminal] = job.sums.map(Columns::address);
-        let n = boundary.rows();
-        self.launcher.launch(
-            "divide_by_zerofiers",
-            &self.kernels.divide_by_zerofiers,
-            self.launcher.blocks(n, 256),
-            256,
-            0,
-            &mut args![
-                initial,
-                consistency,
-                transition,
-                terminal,
-                n as u64,
-                points,
-                last,
-                zerofier_inverse,
-                regular.map_or(0, Columns::address),
-                boundary.address()
-            ],
-        )
-    }
-
-    fn reconstruct(&self) -> Result<(), GpuError> {
-        #[repr(C)]
-        struct Reconstruction {
-            inverse_twiddles: [u64; 4],
-            scale: [u64; 4],
-            odd: [u64; 4],
-            minus_half_inverse: u64,
-            constant: u64,
-        }
-        let job = &self.job;
-        let n = job.domains.trace_length();
-        let root = crate::domain::root_of_unity(4).inverse();
-        let offset = job.domains.coset_offset(0).mod_pow(n as u64);
-        let odd = job.domains.coset_offset(1).mod_pow(n as u64);
-        let constant = offset.mod_pow(4);
-        let per_block = |f: &dyn Fn(u64) -> BFieldElement| [0, 1, 2, 3].map(|t| f(t).raw_u64());
-        let constants = Reconstruction {
-            inverse_twiddles: per_block(&|t| root.mod_pow(t)),
-            scale: per_block(&|t| (BFieldElement::new(4) * offset.mod_pow(t)).inverse()),
-            odd: per_block(&|t| odd.mod_pow(t)),
-            minus_half_inverse: (-BFieldElement::new(2) * constant).inverse().raw_u64(),
-            constant: constant.raw_u64(),
-        };
-        self.launcher.launch(
-            "reconstruct_quotient",
-            &self.kernels.reconstruct_quotient,
-            self.launcher.blocks(n, 256),
-            256,
-            0,
-            &mut args![job.regular.address(), job.boundary.address(), n as u64, constants, job.quotient.address()],
-        )
-    }
-
-    fn randomize_segments(&self, random: &[XFieldElement]) -> Result<(), GpuError> {
-        let job = &self.job;
-        let n = job.domains.trace_length();
-        self.launcher.upload(job.segment_random, job::extension_words(random))?;
-        self.launcher.launch(
-            "randomize_segments",
-            &self.kernels.randomize_segments,
-            self.launcher.blocks(n + job.segment_tail.rows(), 256),
-            256,
-            0,
-            &mut args![
-                job.quotient.address(),
-                n as u64,
-                n.ilog2(),
-                job.segment_random.address(),
-                random.len() as u64,
-                job.segment_powers.low.address(),
-                job.segment_powers.high.address(),
-                BFieldElement::new(3).raw_u64(),
-                job.segments.address(),
-                job.segment_tail.address(),
-                job.segment_tail.stride()
-            ],
-        )
-    }
-
-    fn gather_nodes(&self, tree: Tree, indices: &[usize]) -> Result<Vec<Digest>, GpuError> {
-        if indices.is_empty() {
-            return Ok(vec![]);
-        }
-        assert!(indices.iter().all(|&i| i < 2 * tree.leaves), "a node outside of the tree");
-        let (list, out) = self.index_list(indices, 5 * indices.len())?;
-        self.launcher.launch(
-            "gather_nodes",
-            &self.kernels.gather_nodes,
-            self.launcher.blocks(5 * indices.len(), 256),
-            256,
-            0,
-            &mut args![tree.nodes.address(), list.address(), indices.len() as u32, out.address()],
-        )?;
-        Ok(self.launcher.download(out)?.chunks_exact(5).map(digest).collect())
-    }
-
-    /// Indices on the device and room for an answer of `words`.
-    fn index_list(&self, indices: &[usize], words: usize) -> Result<(Region<u64>, Region<u64>), GpuError> {
-        let list: Vec<u64> = indices.iter().map(|&i| i as u64).collect();
-        let region = self.job.scratch.slice(0, list.len());
-        self.launcher.upload(region, &list)?;
-        Ok((region, self.job.scratch.slice(list.len(), words)))
-    }
-
-    fn gather_rows(&self, columns: Columns, rows: &[usize]) -> Result<Vec<Vec<BFieldElement>>, GpuError> {
-        assert!(rows.iter().all(|&r| r < columns.rows()), "a row outside of the table");
-        let (list, out) = self.index_list(rows, rows.len() * columns.columns())?;
-        self.launcher.launch(
-            "gather_rows",
-            &self.kernels.gather_rows,
-            self.launcher.blocks(out.len(), 256),
-            256,
-            0,
-            &mut args![
-                columns.address(),
-                columns.stride(),
-                columns.columns() as u32,
-                list.address(),
-                rows.len() as u32,
-                out.address()
-            ],
-        )?;
-        let row = |words: &[u64]| words.iter().map(|&w| BFieldElement::from_raw_u64(w)).collect();
-        Ok(self.launcher.download(out)?.chunks_exact(columns.columns()).map(row).collect())
-    }
-
-    fn gather_codeword(&self, round: usize, indices: &[usize]) -> Result<Vec<XFieldElement>, GpuError> {
-        if indices.is_empty() {
-            return Ok(vec![]);
-        }
-        let round = self.job.rounds[round];
-        assert!(indices.iter().all(|&i| i < round.length), "an index outside of the codeword");
-        let (list, out) = self.index_list(indices, 3 * indices.len())?;
-        self.launcher.launch(
-            "gather_codeword",
-            &self.kernels.gather_codeword,
-            self.launcher.blocks(indices.len(), 256),
-            256,
-            0,
-            &mut args![
-                round.codeword.address(),
-                round.length as u64,
-                (round.length / NUM_COSETS) as u64,
-                list.address(),
-                indices.len() as u32,
-                out.address()
-            ],
-        )?;
-        Ok(self.launcher.download(out)?.chunks_exact(3).map(job::extension).collect())
-    }
-
-    fn open_rows(&self, query: &RowQuery) -> Result<RowOpenings, GpuError> {
-        let job = &self.job;
-        let mut main = vec![vec![]; query.rows.len()];
-        let (mut aux, mut quotient) = (main.clone(), main.clone());
-        for coset in 0..NUM_COSETS {
-            let places: Vec<usize> = (0..query.rows.len()).filter(|&i| query.rows[i] % NUM_COSETS == coset).collect();
-            if places.is_empty() {
-                continue;
-            }
-            let rows: Vec<usize> = places.iter().map(|&i| query.rows[i] / NUM_COSETS).collect();
-            let tables = self.coset(coset)?;
-            for (columns, target) in
-                [(tables.main, &mut main), (tables.aux, &mut aux), (job.segment_cosets[coset], &mut quotient)]
-            {
-                for (&place, row) in places.iter().zip(self.gather_rows(columns, &rows)?) {
-                    target[place] = row;
-                }
-            }
-        }
-        let wrong = || ProtocolError::Internal("a gathered row has another width than the table");
-        let extension = |row: &Vec<BFieldElement>| -> Vec<XFieldElement> {
-            row.chunks_exact(3).map(|c| XFieldElement::new([c[0], c[1], c[2]])).collect()
-        };
-        Ok(RowOpenings {
-            main: main.into_iter().map(|row| row.try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
-            aux: aux.iter().map(|row| extension(row).try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
-            quotient: quotient.iter().map(|row| extension(row).try_into().map_err(|_| wrong())).collect::<Result<_, _>>()?,
-            main_nodes: self.gather_nodes(job.main_tree, &query.nodes)?,
-            aux_nodes: self.gather_nodes(job.aux_tree, &query.nodes)?,
-            quotient_nodes: self.gather_nodes(job.quotient_tree, &query.nodes)?,
-        })
     }
 }
 
@@ -670,15 +459,25 @@ impl Stages for CudaStages {
     type Error = GpuError;
 
     fn begin(&mut self, domains: &Domains) -> Result<(), GpuError> {
-        self.job = None;
+        // A proof that was given up may still be under way.
+        self.device.synchronize_all()?;
+        let mut before = self.job.take();
         if let Some(profile) = &mut self.profile {
             profile.last = Instant::now();
         }
         let (plan, bytes) = self.plan(domains)?;
         if self.arena.as_ref().is_none_or(|arena| arena.size() < bytes) {
             // Freed before the new one is asked for: together they might not fit.
+            before = None;
             self.arena = None;
             self.arena = Some(Arena::new(&self.device, bytes)?);
+        }
+        if let Some(mut job) = before
+            && (job.domains, job.plan) == (*domains, plan)
+        {
+            job.renew();
+            self.job = Some(job);
+            return Ok(());
         }
         let arena = self.arena.as_mut().ok_or(ProtocolError::Internal("no arena"))?;
         let launcher = Launcher::new(&self.device)?;
@@ -754,18 +553,11 @@ impl Stages for CudaStages {
     }
 }
 
-/// A copy made by all cores: the memory is fresh, and touching it costs more than the copy.
-fn copied(matrix: &Matrix<BFieldElement>) -> Matrix<BFieldElement> {
-    let mut data = Vec::with_capacity(matrix.as_slice().len());
-    matrix.as_slice().par_iter().with_min_len(1 << 16).copied().collect_into_vec(&mut data);
-    Matrix::from_column_major(matrix.rows(), data).expect("the same shape")
-}
-
 /// Short coefficients that a coset's evaluation adds, times `factor`.
 pub(super) fn tail(values: Columns, factor: BFieldElement) -> Tail {
     Tail { values: values.address(), stride: values.stride(), length: values.rows() as u64, factor: factor.raw_u64() }
 }
 
-fn digest(words: &[u64]) -> Digest {
+pub(super) fn digest(words: &[u64]) -> Digest {
     Digest::new(std::array::from_fn(|i| BFieldElement::from_raw_u64(words[i])))
 }
