@@ -76,7 +76,8 @@ pub const COSET_PRIORITY: [usize; NUM_COSETS] = [0, 2, 4, 6, 1, 3, 5, 7];
 /// Device memory of one proof, by what it holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// The main table's values on the trace domain, which the auxiliary table is made from.
+    /// The main table's values on the trace domain, which the auxiliary table is made from. Later the segments' values and
+    /// FRI lie there.
     pub trace: u64,
     /// Coefficients of all columns, and the batch randomizer's own randomizer.
     pub coefficients: u64,
@@ -84,8 +85,10 @@ pub struct Footprint {
     pub cosets: u64,
     /// The three table trees.
     pub trees: u64,
-    /// Constraint sums, the quotient on five cosets, its coefficients, its segments as coefficients and as values.
+    /// Constraint sums, the quotient on five cosets, its coefficients, its segments as coefficients.
     pub quotient: u64,
+    /// The segments' values on eight cosets.
+    pub segments: u64,
     /// Combinations of all columns, as coefficients and on one coset; powers of the out-of-domain points.
     pub combination: u64,
     /// All FRI codewords and trees.
@@ -104,8 +107,8 @@ impl Footprint {
         let segments = NUM_RANDOMIZED_QUOTIENT_SEGMENTS as u64;
         let tree = 2 * fri_length * DIGEST;
         // Four kinds of constraints, four cosets for most of them and five for the few of highest degree, five blocks
-        // of coefficients, and each segment as coefficients and on eight cosets.
-        let quotient_columns = 4 + 4 + 5 + 5 + segments * (1 + NUM_COSETS as u64);
+        // of coefficients, and each segment as coefficients.
+        let quotient_columns = 4 + 4 + 5 + 5 + segments;
         // W, P, R as coefficients and on one coset, W's upper half, powers of two points.
         let combination_columns = 3 + 3 + 1 + 2;
         Self {
@@ -114,6 +117,7 @@ impl Footprint {
             cosets: u64::from(plan.coset_buffers()) * n * columns,
             trees: 3 * tree,
             quotient: quotient_columns * n * EXTENSION_ELEMENT,
+            segments: segments * fri_length * EXTENSION_ELEMENT,
             combination: combination_columns * n * EXTENSION_ELEMENT,
             // Codewords and trees of lengths 8 n, 4 n, 2 n, ..
             fri: 2 * (fri_length * EXTENSION_ELEMENT + tree),
@@ -123,8 +127,8 @@ impl Footprint {
 
     /// All bytes together.
     pub fn bytes(&self) -> u64 {
-        let Self { trace, coefficients, cosets, trees, quotient, combination, fri, fixed } = *self;
-        trace + coefficients + cosets + trees + quotient + combination + fri + fixed
+        let Self { trace, coefficients, cosets, trees, quotient, segments, combination, fri, fixed } = *self;
+        trace.max(segments + fri) + coefficients + cosets + trees + quotient + combination + fixed
     }
 }
 
@@ -203,8 +207,8 @@ mod tests {
         assert_eq!(memory_plan(22, 78 * GIB), Ok(Plan::CosetByCoset));
         assert_eq!(memory_plan(21, 139 * GIB), Ok(Plan::Full));
         assert!(matches!(memory_plan(22, 139 * GIB), Ok(Plan::CachedCosets(_))));
-        assert!(memory_plan(23, 139 * GIB).is_err());
-        assert_eq!(memory_plan(23, 178 * GIB), Ok(Plan::CosetByCoset));
+        assert_eq!(memory_plan(23, 139 * GIB), Ok(Plan::CosetByCoset));
+        assert!(memory_plan(24, 178 * GIB).is_err());
         assert_eq!(max_log2_height(78 * GIB), Some(22));
         let refused = memory_plan(23, 78 * GIB).expect_err("2^23 needs more");
         assert!(matches!(refused, PlanError::TooBig { max_log2_height: Some(22), .. }));

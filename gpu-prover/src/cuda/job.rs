@@ -78,7 +78,7 @@ pub(crate) struct Job {
     /// Powers of `3^4`, for the segments.
     pub segment_powers: PowerTable,
 
-    /// Main table on the trace domain, until the auxiliary table is made.
+    /// Main table on the trace domain, until the auxiliary table is made. Then the segments' values and FRI lie there.
     pub main_values: Columns,
     /// Main coefficients, bit-reversed.
     pub main: Columns,
@@ -156,6 +156,25 @@ fn sets_of_sums(n: usize, plan: Plan) -> usize {
     if uses_lanes(n, plan) { QUOTIENT_COSETS.len() } else { 1 }
 }
 
+/// Cuts up a region whose content is no longer wanted when the parts are.
+struct Within {
+    region: Region<u64>,
+    used: usize,
+}
+
+impl Layout for Within {
+    fn words(&mut self, length: usize) -> Result<Region<u64>, GpuError> {
+        let bytes = padded::<u64>(length);
+        let free = 8 * (self.region.len() - self.used) as u64;
+        if bytes > free {
+            return Err(GpuError::OutOfMemory { requested: bytes, free });
+        }
+        let part = self.region.slice(self.used, length);
+        self.used += (bytes / 8) as usize;
+        Ok(part)
+    }
+}
+
 /// Bytes of device memory of a proof under `plan`: what [`Job::new`] takes.
 pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
     let n = domains.trace_length();
@@ -163,10 +182,6 @@ pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
     let buffers = u64::from(plan.coset_buffers());
     let coset = words(NUM_MAIN_COLUMNS * n) + words(AUX_BASE_COLUMNS * n);
     let tree = |leaves: usize| words(2 * 5 * leaves);
-    let fri: u64 = (0..=domains.num_fri_rounds())
-        .map(|round| domains.fri_length() >> round)
-        .map(|length| words(3 * length) + tree(length))
-        .sum();
     let fixed = words(105 * NUM_MAIN_COLUMNS)
         + words(105 * BATCH_COLUMN)
         + words(SEGMENT_COLUMNS * SEGMENT_TAIL)
@@ -185,13 +200,11 @@ pub(crate) fn bytes(domains: &Domains, plan: Plan) -> u64 {
         + words(15 * n)
         + words(15 * n)
         + words(SEGMENT_COLUMNS * n)
-        + NUM_COSETS as u64 * words(SEGMENT_COLUMNS * n)
         + words(9 * n)
         + words(3 * n)
         + words(9 * n)
         + words(6 * n)
         + 3 * tree(domains.fri_length())
-        + fri
         + fixed
 }
 
@@ -225,7 +238,6 @@ impl Job {
         let quotient = columns(15, n)?;
         let segments = columns(SEGMENT_COLUMNS, n)?;
         let segment_tail = columns(SEGMENT_COLUMNS, SEGMENT_TAIL)?;
-        let segment_cosets = (0..NUM_COSETS).map(|_| columns(SEGMENT_COLUMNS, n)).collect::<Result<_, _>>()?;
         let combination = columns(9, n)?;
         let combination_tail = columns(3, n)?;
         let combination_values = columns(9, n)?;
@@ -238,11 +250,17 @@ impl Job {
         let main_tree = tree(domains.fri_length())?;
         let aux_tree = tree(domains.fri_length())?;
         let quotient_tree = tree(domains.fri_length())?;
+        // The main table's values are not wanted any more when the auxiliary table is made: segments and FRI come after.
+        let mut later = Within { region: main_values.region(), used: 0 };
+        let mut segment_cosets = vec![];
+        for _ in 0..NUM_COSETS {
+            segment_cosets.push(Columns::new(later.words(SEGMENT_COLUMNS * n)?, n));
+        }
         let mut rounds = vec![];
         for round in 0..=domains.num_fri_rounds() {
             let length = domains.fri_length() >> round;
-            let codeword = arena.words(3 * length)?;
-            let tree = Tree { nodes: arena.words(10 * length)?, leaves: length };
+            let codeword = later.words(3 * length)?;
+            let tree = Tree { nodes: later.words(10 * length)?, leaves: length };
             rounds.push(Round { codeword, length, tree });
         }
         let scratch = arena.words(SCRATCH)?;
@@ -350,4 +368,35 @@ const _: () = assert!(size_of::<BFieldElement>() == 8 && align_of::<BFieldElemen
 /// A field element from its raw words.
 pub(crate) fn extension(words: &[u64]) -> XFieldElement {
     XFieldElement::new([0, 1, 2].map(|i| BFieldElement::from_raw_u64(words[i])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Footprint;
+
+    /// What callers plan with, before there is a device, covers what a job takes, and not by much where it is much.
+    #[test]
+    fn the_footprint_covers_what_a_job_takes() {
+        for log2 in 8..24 {
+            let domains = Domains::new(1 << log2).expect("a legal height");
+            for plan in Plan::fastest_first() {
+                let (taken, planned) = (bytes(&domains, plan), Footprint::new(&domains, plan).bytes());
+                assert!(taken <= planned, "2^{log2} {plan:?}: {taken} bytes taken, {planned} planned");
+                assert!(log2 < 18 || planned < taken + taken / 50, "2^{log2} {plan:?}: {taken} bytes taken, {planned} planned");
+            }
+        }
+    }
+
+    #[test]
+    fn segments_and_fri_fit_where_the_main_table_was() {
+        for log2 in 9..24 {
+            let domains = Domains::new(1 << log2).expect("a legal height");
+            let n = domains.trace_length();
+            let words = |length| padded::<u64>(length);
+            let rounds = (0..=domains.num_fri_rounds()).map(|round| domains.fri_length() >> round);
+            let fri: u64 = rounds.map(|length| words(3 * length) + words(10 * length)).sum();
+            assert!(NUM_COSETS as u64 * words(SEGMENT_COLUMNS * n) + fri <= words(NUM_MAIN_COLUMNS * n), "2^{log2}");
+        }
+    }
 }
