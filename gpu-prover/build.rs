@@ -84,6 +84,8 @@ fn generated_sources(cache: &Path) -> Result<PathBuf> {
 /// Compiles every `.cu` and packs the fatbins: count, then for each name length, name, data length, data (u32 LE).
 fn compile_all(nvcc: &Path, generated: &Path, cache: &Path) -> Result<Vec<u8>> {
     let archs = std::env::var("GPU_PROVER_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.into());
+    // For people who ask what a binary runs on.
+    println!("cargo::rustc-env=GPU_PROVER_EMBEDDED_ARCHS={archs}");
     let gencode = gencode_flags(&archs);
     let version = Command::new(nvcc).arg("--version").output()?.stdout;
 

@@ -4,6 +4,7 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use crate::gpu::nvml::GpuMetrics;
 use prover_api::{Capacity, DeviceInfo, JobKind, JobState, JobStatus, Priority};
 
 /// All metrics of a pod.
@@ -21,6 +22,7 @@ pub struct Metrics {
     ready: IntGauge,
     device_memory_bytes: IntGaugeVec,
     device_ready: IntGaugeVec,
+    gpus: GpuMetrics,
     jobs: IntCounterVec,
     stage_seconds: HistogramVec,
     /// log2 padded heights of inspected jobs.
@@ -106,6 +108,7 @@ impl Metrics {
             ready: int("ready", "1 when some device is ready and the pod is not draining")?,
             device_memory_bytes: ints("worker_resident_bytes", "Resident memory of worker processes", &["worker", "backend"])?,
             device_ready: ints("device_ready", "1 when the device takes jobs", &["worker", "backend"])?,
+            gpus: GpuMetrics::new(&registry)?,
             jobs: counters("jobs_total", "Finished jobs by kind, outcome and backend", &["kind", "outcome", "backend"])?,
             stage_seconds,
             padded_heights: histogram(
@@ -155,6 +158,7 @@ impl Metrics {
             self.device_memory_bytes.with_label_values(&labels).set(as_i64(device.rss_bytes));
             self.device_ready.with_label_values(&labels).set(i64::from(device.ready));
         }
+        self.gpus.refresh(devices);
     }
 
     /// Counts a job that ended.

@@ -12,11 +12,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::protocol::{self, FromWorker, ToWorker};
-use crate::scheduler::WorkerId;
+use crate::scheduler::{Backend, WorkerId};
+use crate::worker::DEVICE_LOST;
 
 /// How to run workers.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
+    /// Kind of prover that the workers are.
+    pub backend: Backend,
     /// The program; the pod's own by default.
     pub program: PathBuf,
     /// Its arguments.
@@ -189,6 +192,9 @@ async fn describe(child: &mut Child) -> String {
 
 fn describe_status(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
+    if status.code() == Some(DEVICE_LOST) {
+        return "its device was lost to it; a new process opens it again".to_owned();
+    }
     match status.signal() {
         Some(9) => "killed (SIGKILL); if nobody did, it ran out of memory".to_owned(),
         Some(signal) => format!("signal {signal}"),

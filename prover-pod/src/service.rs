@@ -4,6 +4,7 @@
 
 mod answer;
 mod effects;
+mod hybrid;
 mod status;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use answer::{Answer, ClientId, Ticket};
 use bytes::Bytes;
-use prover_api::{JobId, JobKind, JobStatus, Priority};
+use prover_api::{GpuInfo, JobId, JobKind, JobState, JobStatus, Priority};
 pub use status::problem_of;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -22,7 +23,8 @@ use crate::metrics::Metrics;
 use crate::pool::{PoolConfig, PoolEvent, WorkerHandle, supervise};
 use crate::protocol::FromWorker;
 use crate::scheduler::{
-    Accepted, BodyId, Config, CostModel, Effect, InterestId, MemoryGate, Refusal, Scheduler, Submission, Time, WorkerId,
+    Accepted, Backend, BodyId, Config, CostModel, Effect, InterestId, MemoryGate, Offer, Refusal, Scheduler, Submission, Time,
+    WorkerId,
 };
 
 /// How often deadlines are looked at.
@@ -37,6 +39,8 @@ pub struct ServiceConfig {
     pub memory: MemoryGate,
     /// How to run workers, one entry a process.
     pub workers: Vec<PoolConfig>,
+    /// Measured seconds of proofs, by kind of prover and log2 padded height; others are estimated.
+    pub measured: Vec<(Backend, u8, f64)>,
     /// Whether this pod serves the mock networks: typed mock jobs and nothing else.
     pub mock: bool,
 }
@@ -99,6 +103,8 @@ struct State {
     detached_by: HashMap<InterestId, (JobId, ClientId)>,
     watchers: HashMap<JobId, watch::Sender<JobStatus>>,
     workers: HashMap<WorkerId, WorkerState>,
+    /// Of jobs on a GPU: the stage of the proof and the share of its time that is over.
+    stages: HashMap<JobId, (String, f64)>,
 }
 
 /// What the shell knows of a live job beside the scheduler.
@@ -113,6 +119,7 @@ struct WorkerState {
     generation: u64,
     handle: Option<WorkerHandle>,
     device: String,
+    gpu: Option<GpuInfo>,
     rss_bytes: u64,
     restarts: u64,
 }
@@ -121,10 +128,18 @@ impl Service {
     /// Starts the workers and the clock. Ends with the runtime.
     pub fn start(config: ServiceConfig, metrics: Metrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut costs = CostModel::new(cores);
+        for (backend, log2_height, seconds) in config.measured {
+            costs.learn(backend, log2_height, seconds);
+        }
+        let mut scheduler = Scheduler::new(config.scheduler, config.memory, costs);
+        for (index, worker) in config.workers.iter().enumerate() {
+            scheduler.expect_worker(WorkerId(index as u32), worker.backend);
+        }
         let service = Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
-                    scheduler: Scheduler::new(config.scheduler, config.memory, CostModel::new(cores)),
+                    scheduler,
                     next_interest: 0,
                     bodies: HashMap::new(),
                     facts: HashMap::new(),
@@ -135,6 +150,7 @@ impl Service {
                     detached_by: HashMap::new(),
                     watchers: HashMap::new(),
                     workers: HashMap::new(),
+                    stages: HashMap::new(),
                 }),
                 started: Instant::now(),
                 mock: config.mock,
@@ -247,6 +263,7 @@ impl Service {
                 force_cpu: request.force_cpu,
                 max_log2_padded_height: request.max_log2_padded_height,
                 log2_padded_height: request.log2_padded_height,
+                kind: request.kind,
                 deadline,
                 interest,
             };
@@ -319,16 +336,18 @@ impl Service {
                     known.rss_bytes = rss_bytes;
                 }
             }
-            FromWorker::Hello { backend, slots, device } => {
+            FromWorker::Hello { backend, slots, device, max_log2_padded_height, gpu } => {
                 if let Some(known) = self.lock().workers.get_mut(&worker) {
                     known.device.clone_from(&device);
+                    known.gpu = gpu;
                 }
+                let offer = Offer { backend, jobs: slots, max_log2_padded_height };
                 let service = self.clone();
                 tokio::spawn(async move {
                     let ok = backend == crate::scheduler::Backend::Mock
                         || service.is_valid(Arc::new(crate::worker::self_test_claim()), payload.into()).await;
                     if ok {
-                        service.with(|state, now, effects| state.scheduler.worker_up(now, worker, backend, slots, effects));
+                        service.with(|state, now, effects| state.scheduler.worker_up(now, worker, offer, effects));
                     } else {
                         service.metrics().verification_failures.with_label_values(&[backend.name()]).inc();
                         warn!(%worker, device, "the self-test proof does not verify; restarting the worker");
@@ -342,6 +361,14 @@ impl Service {
                 self.with(|state, now, effects| {
                     state.scheduler.inspected(now, worker, job, log2_padded_height, effects);
                 });
+            }
+            FromWorker::Stage { job, stage, progress } => {
+                let mut state = self.lock();
+                let view = state.scheduler.view(job);
+                if view.is_some_and(|view| view.worker == Some(worker) && view.state == JobState::Proving) {
+                    state.stages.insert(job, (stage, progress.clamp(0.0, 1.0)));
+                    self.publish(&mut state, job);
+                }
             }
             FromWorker::Traced { job } => {
                 self.with(|state, now, effects| state.scheduler.traced(now, worker, job, effects));

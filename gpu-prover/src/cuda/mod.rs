@@ -14,6 +14,7 @@ mod blob;
 mod columns;
 mod deep;
 mod device;
+pub mod facts;
 mod job;
 mod launch;
 mod ntt;

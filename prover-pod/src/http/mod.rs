@@ -93,6 +93,8 @@ async fn count(State(metrics): State<crate::metrics::Metrics>, request: Request,
     components(schemas(
         prover_api::Capacity,
         prover_api::DeviceInfo,
+        prover_api::GpuInfo,
+        prover_api::HeightPlan,
         prover_api::JobKind,
         prover_api::JobState,
         prover_api::JobStatus,

@@ -97,14 +97,26 @@ impl Scheduler {
 
     /// Ends a job that no worker of this pod could ever take.
     pub(super) fn refuse_too_big(&mut self, now: Time, id: JobId, effects: &mut Vec<Effect>) {
-        let Some(height) = self.jobs.get(&id).and_then(|job| job.log2_padded_height) else { return };
-        // Workers may still be starting; then the limit of the kind that the pod will have decides when one is up.
-        let Some(limit) = self.workers.values().filter(|w| !w.quarantined).map(|w| self.largest(w.backend)).max() else {
-            return;
+        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(height) = job.log2_padded_height else { return };
+        let limit = match self.route_of(job) {
+            Some(Ok(_)) => return,
+            Some(Err(limit)) => limit,
+            // No real prover: that of the mock networks, or none that could take anything.
+            None => match self.workers.values().filter(|worker| worker.counts()).map(|worker| self.largest_on(worker)).max() {
+                Some(limit) if height > limit => limit,
+                _ => return,
+            },
         };
-        if height > limit {
-            self.leave_worker(now, id, effects);
-            self.fail_body(now, id, Failure::TooBig { log2_padded_height: height, limit }, effects);
+        self.leave_worker(now, id, effects);
+        self.fail_body(now, id, Failure::TooBig { log2_padded_height: height, limit }, effects);
+    }
+
+    /// The same for all that wait, when what the pod can take has changed.
+    pub(super) fn refuse_all_too_big(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let waiting: Vec<JobId> = self.waiting.iter().map(|&(_, _, id)| id).collect();
+        for id in waiting {
+            self.refuse_too_big(now, id, effects);
         }
     }
 

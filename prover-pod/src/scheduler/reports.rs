@@ -1,36 +1,38 @@
 //! What workers and the verifier report.
 
-use std::collections::BTreeSet;
-
 use prover_api::{JobId, JobState};
 
 use super::job::Phase;
 use super::state::Scheduler;
 use super::worker::Worker;
-use super::{Backend, Effect, Failure, Outcome, Time, WorkerId};
+use super::{Backend, Effect, Failure, Offer, Outcome, Time, WorkerId};
 
 impl Scheduler {
+    /// The pod starts a worker: jobs for its kind of prover wait for it.
+    pub fn expect_worker(&mut self, id: WorkerId, backend: Backend) {
+        self.workers.entry(id).or_insert_with(|| Worker::expected(backend));
+    }
+
     /// A worker process is up and has passed its self-test.
-    pub fn worker_up(&mut self, now: Time, id: WorkerId, backend: Backend, slots: usize, effects: &mut Vec<Effect>) {
-        let worker = self.workers.entry(id).or_insert(Worker {
-            backend,
-            slots,
-            up: false,
-            quarantined: false,
-            wrong_proofs: 0,
-            running: BTreeSet::new(),
-            lane: None,
-        });
-        worker.backend = backend;
-        worker.slots = slots.max(1);
+    pub fn worker_up(&mut self, now: Time, id: WorkerId, offer: Offer, effects: &mut Vec<Effect>) {
+        let worker = self.workers.entry(id).or_insert_with(|| Worker::expected(offer.backend));
+        worker.take(offer);
         worker.up = true;
+        worker.failed_starts = 0;
+        self.refuse_all_too_big(now, effects);
         self.pump(now, effects);
     }
 
     /// A worker process died. Jobs that it was working on count an attempt; a trace that it merely held does not, and nothing
     /// counts when the scheduler itself asked for the death ([`Effect::Abort`], [`Effect::Restart`]).
     pub fn worker_down(&mut self, now: Time, id: WorkerId, effects: &mut Vec<Effect>) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && !worker.up
+        {
+            worker.failed_starts = worker.failed_starts.saturating_add(1);
+        }
         self.forget_process(now, id, true, effects);
+        self.refuse_all_too_big(now, effects);
         self.pump(now, effects);
     }
 
@@ -117,7 +119,8 @@ impl Scheduler {
             && let Some(job) = self.jobs.get(&job_id)
             && let (Some(height), Some(from), Some(to)) = (job.log2_padded_height, job.timings.started, job.timings.proved)
         {
-            self.costs.learn(height, to.saturating_sub(from).as_secs_f64());
+            let backend = self.workers.get(&id).map_or(Backend::Cpu, |worker| worker.backend);
+            self.costs.learn(backend, height, to.saturating_sub(from).as_secs_f64());
         }
         for job in self.cache.insert(job_id, bytes) {
             effects.push(Effect::DropProof { job });
@@ -139,7 +142,7 @@ impl Scheduler {
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.phase = Phase::Idle;
         }
-        if matches!(failure, Failure::Prover(_)) {
+        if failure.is_worth_a_retry() {
             self.retry(now, job_id, id, failure, effects);
         } else {
             self.fail_body(now, job_id, failure, effects);
@@ -158,7 +161,7 @@ impl Scheduler {
     pub(super) fn forget_process(&mut self, now: Time, id: WorkerId, blame: bool, effects: &mut Vec<Effect>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.up = false;
-        worker.lane = None;
+        worker.lanes.clear();
         let mut touched: Vec<JobId> = self
             .jobs
             .iter()
@@ -171,6 +174,7 @@ impl Scheduler {
         touched.sort_by_key(|job| self.jobs.get(job).map(|job| job.seq));
         for job_id in touched {
             let Some(job) = self.jobs.get_mut(&job_id) else { continue };
+            let held = job.traced_on == Some(id) || job.phase == Phase::TracingAhead(id);
             if job.traced_on == Some(id) {
                 job.traced_on = None;
             }
@@ -180,6 +184,8 @@ impl Scheduler {
             }
             if job.slot == Some(id) {
                 self.release_slot(job_id);
+            } else if held {
+                self.reserved.remove(&job_id);
             }
             if worked && blame {
                 self.retry(now, job_id, id, Failure::WorkerLost, effects);
@@ -196,6 +202,7 @@ impl Scheduler {
         worker.quarantined |= limit > 0 && worker.wrong_proofs >= limit;
         effects.push(Effect::Restart { worker: id });
         self.forget_process(now, id, false, effects);
+        self.refuse_all_too_big(now, effects);
         if self.workers.values().all(|worker| worker.quarantined) {
             let stranded: Vec<JobId> = self.waiting.iter().map(|&(_, _, job)| job).collect();
             for job in stranded {

@@ -25,7 +25,7 @@ pub struct Scheduler {
     pub(super) waiting: BTreeSet<Place>,
     /// Those of them whose height nobody knows or is finding out.
     pub(super) unknown: BTreeSet<Place>,
-    /// Bytes reserved by the jobs in slots.
+    /// Bytes of the host reserved by jobs in slots, and by traces held or made ahead of one.
     pub(super) reserved: BTreeMap<JobId, u64>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) cache: ProofCache,
@@ -117,6 +117,7 @@ impl Scheduler {
             slot: None,
             traced_on: None,
             log2_padded_height: wish.log2_padded_height,
+            kind: wish.kind,
             attempts: 0,
             avoid: None,
             timings: Timings { submitted: now, ..Timings::default() },
@@ -180,10 +181,8 @@ impl Scheduler {
     }
 
     pub(super) fn release_lane(&mut self, id: WorkerId, job: JobId) {
-        if let Some(worker) = self.workers.get_mut(&id)
-            && worker.lane == Some(job)
-        {
-            worker.lane = None;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.lanes.remove(&job);
         }
     }
 

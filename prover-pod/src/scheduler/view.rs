@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prover_api::{JobId, Priority};
 
-use super::job::Phase;
+use super::job::{Job, Phase};
+use super::routing::{Room, Route, Traveller, route};
 use super::state::{Scheduler, place};
 use super::worker::Worker;
 use super::{Backend, JobView, ProofCache, WorkerId, WorkerView};
@@ -105,7 +106,7 @@ impl Scheduler {
     /// Largest log2 padded height that some usable worker takes with nothing else running; `None` without workers.
     pub fn capacity(&self) -> Option<u8> {
         let usable = self.workers.values().filter(|worker| worker.usable());
-        usable.map(|worker| self.largest(worker.backend)).max()
+        usable.map(|worker| self.largest_on(worker)).max()
     }
 
     /// How long the queue will take: what `Retry-After` says.
@@ -116,10 +117,39 @@ impl Scheduler {
         Duration::from_secs_f64((seconds / slots.max(1) as f64 / 4.0).clamp(1.0, 120.0))
     }
 
-    /// Largest log2 padded height that a worker of this kind takes with nothing else running.
-    pub fn largest(&self, backend: Backend) -> u8 {
+    /// Largest log2 padded height that a worker takes with nothing else running. What its device takes is known when it is up.
+    pub fn largest(&self, id: WorkerId) -> u8 {
+        self.workers.get(&id).map_or(0, |worker| self.largest_on(worker))
+    }
+
+    pub(super) fn largest_on(&self, worker: &Worker) -> u8 {
         let own = self.config.max_log2_padded_height.unwrap_or(u8::MAX);
-        self.memory.largest(backend).min(own)
+        let device = worker.max_log2_height.unwrap_or(u8::MAX);
+        self.memory.largest(worker.backend).min(device).min(own)
+    }
+
+    /// The largest heights that there are provers for, in workers that are up or will be.
+    pub(super) fn room(&self) -> Room {
+        let largest = |backend| {
+            let workers = self.workers.values().filter(|worker| worker.backend == backend && worker.counts());
+            workers.map(|worker| self.largest_on(worker)).max()
+        };
+        Room { cpu: largest(Backend::Cpu), gpu: largest(Backend::Gpu) }
+    }
+
+    /// Where the job goes in a pod of real provers, once its height is known.
+    pub(super) fn route_of(&self, job: &Job) -> Option<Result<Route, u8>> {
+        let log2_height = job.log2_padded_height?;
+        let room = self.room();
+        if room == Room::default() {
+            return None;
+        }
+        let is_other_gpu =
+            |(id, worker): (&WorkerId, &Worker)| worker.backend == Backend::Gpu && worker.counts() && Some(*id) != job.avoid;
+        let failed_on_gpu = job.avoid.is_some_and(|id| self.backend(id) == Some(Backend::Gpu));
+        let gpu_failed = failed_on_gpu && !self.workers.iter().any(is_other_gpu);
+        let traveller = Traveller { kind: job.kind, log2_height, force_cpu: job.body().force_cpu, gpu_failed };
+        Some(route(&self.config.routing, room, traveller))
     }
 
     pub(super) fn main_backend(&self) -> Backend {

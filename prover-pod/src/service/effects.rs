@@ -17,8 +17,12 @@ impl Service {
         match effect {
             Effect::Inspect { worker, job, body } => state.order_with_body(worker, ToWorker::Inspect { job }, body),
             Effect::Trace { worker, job, body } => state.order_with_body(worker, ToWorker::Trace { job }, body),
-            Effect::Prove { worker, job, body, lde } => {
+            Effect::Prove { worker, job, body, lde, why } => {
                 info!(%job, %worker, ?lde, "job: running");
+                // Of a run that was lost.
+                state.stages.remove(&job);
+                let height = state.scheduler.view(job).and_then(|view| view.log2_padded_height);
+                super::hybrid::log(job, worker, state.backend(worker), why, height);
                 state.order_with_body(worker, ToWorker::Prove { job, lde }, body);
             }
             Effect::Discard { worker, job } => state.order(worker, ToWorker::Discard { job }, Bytes::new()),
@@ -114,6 +118,7 @@ impl Service {
         }
         if ended {
             state.watchers.remove(&job);
+            state.stages.remove(&job);
             if let Some(facts) = state.facts.remove(&job) {
                 self.metrics().count_end(&status, facts.kind);
                 info!(
