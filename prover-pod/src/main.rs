@@ -51,12 +51,8 @@ fn doctor(options: &Doctor) -> ExitCode {
 }
 
 fn bench(options: &Bench) -> anyhow::Result<()> {
-    let plan = Plan {
-        first: options.first,
-        last: options.last,
-        runs: usize::from(options.runs),
-        cpu_seconds: options.cpu_seconds,
-    };
+    let plan =
+        Plan { first: options.first, last: options.last, runs: usize::from(options.runs), cpu_seconds: options.cpu_seconds };
     let table = prover_pod::gpu::bench::measure(plan, |line| println!("{line}"))?;
     if let Some(path) = &options.out {
         std::fs::write(path, serde_json::to_vec_pretty(&table)?).with_context(|| format!("cannot write {}", path.display()))?;

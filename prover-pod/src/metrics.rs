@@ -1,10 +1,10 @@
 //! Metrics for Prometheus. Labels come from closed sets: priorities, kinds, outcomes, backends, worker numbers.
 
+use crate::gpu::nvml::GpuMetrics;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use crate::gpu::nvml::GpuMetrics;
 use prover_api::{Capacity, DeviceInfo, JobKind, JobState, JobStatus, Priority};
 
 /// All metrics of a pod.

@@ -344,7 +344,7 @@ impl Service {
                 let offer = Offer { backend, jobs: slots, max_log2_padded_height };
                 let service = self.clone();
                 tokio::spawn(async move {
-                    let ok = backend == crate::scheduler::Backend::Mock
+                    let ok = backend == Backend::Mock
                         || service.is_valid(Arc::new(crate::worker::self_test_claim()), payload.into()).await;
                     if ok {
                         service.with(|state, now, effects| state.scheduler.worker_up(now, worker, offer, effects));

@@ -17,7 +17,8 @@ const ASYNC: (&str, &str) = ("prefer", "respond-async");
 async fn pod(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Pod> {
     let fake = binary("fake-gpu")?;
     let fake = fake.to_str().context("is text")?;
-    let mut pod = Pod::start_at("127.0.0.1:0", &[&["--backend", "gpu", "--worker-program", fake], arguments].concat(), environment)?;
+    let mut pod =
+        Pod::start_at("127.0.0.1:0", &[&["--backend", "gpu", "--worker-program", fake], arguments].concat(), environment)?;
     pod.ready().await?;
     while devices(pod.url()).await?.iter().any(|device| !device.ready) {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -211,7 +212,8 @@ fn doctor_says_what_is_missing_and_ends_with_1() -> Result<()> {
         println!("skipped: this host has a GPU");
         return Ok(());
     }
-    let doctor = |arguments: &[&str]| Command::new(binary("prover-pod")?).arg("doctor").args(arguments).output().context("runs");
+    let doctor =
+        |arguments: &[&str]| Command::new(binary("prover-pod")?).arg("doctor").args(arguments).output().context("runs");
     let text = doctor(&[])?;
     let shown = String::from_utf8_lossy(&text.stdout).into_owned();
     ensure!(text.status.code() == Some(1), "{shown}");
@@ -220,7 +222,8 @@ fn doctor_says_what_is_missing_and_ends_with_1() -> Result<()> {
     ensure!(json.status.code() == Some(1));
     let report: serde_json::Value = serde_json::from_slice(&json.stdout)?;
     ensure!(report["gpu_is_usable"] == false, "{report}");
-    let names: Vec<&str> = report["checks"].as_array().context("is a list")?.iter().filter_map(|c| c["name"].as_str()).collect();
+    let names: Vec<&str> =
+        report["checks"].as_array().context("is a list")?.iter().filter_map(|c| c["name"].as_str()).collect();
     for name in ["kernels", "driver", "device files", "CUDA_VISIBLE_DEVICES", "NVML", "host memory"] {
         ensure!(names.contains(&name), "{name} is not in {names:?}");
     }

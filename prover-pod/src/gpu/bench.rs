@@ -49,7 +49,8 @@ pub fn measure(plan: Plan, mut say: impl FnMut(&str)) -> anyhow::Result<Measured
     for log2 in plan.first..=plan.last {
         // Twice the rows, a little more than twice the time.
         cpu_goes_on &= cpu_before.is_none_or(|before| before * 2.2 <= plan.cpu_seconds);
-        let lde = available_bytes().map_or(Some(LdeMode::Cached), |free| memory_plan(log2, free, false).ok().map(|plan| plan.lde));
+        let lde =
+            available_bytes().map_or(Some(LdeMode::Cached), |free| memory_plan(log2, free, false).ok().map(|plan| plan.lde));
         cpu_goes_on &= lde.is_some();
         let cpu_seconds = match lde.filter(|_| cpu_goes_on) {
             Some(lde) => Some(median(&cpu, log2, plan.runs, lde).with_context(|| format!("CPU, 2^{log2}"))?),
@@ -64,7 +65,8 @@ pub fn measure(plan: Plan, mut say: impl FnMut(&str)) -> anyhow::Result<Measured
             say(&format!("{log2:>11} neither: it does not fit, or takes too long"));
             break;
         }
-        let row = MeasuredHeight { log2_padded_height: log2, cpu_seconds, gpu_seconds, backend: faster(cpu_seconds, gpu_seconds) };
+        let row =
+            MeasuredHeight { log2_padded_height: log2, cpu_seconds, gpu_seconds, backend: faster(cpu_seconds, gpu_seconds) };
         let shown = |seconds: Option<f64>| seconds.map_or("-".to_owned(), |seconds| format!("{seconds:.3}"));
         say(&format!("{log2:>11} {:>12} {:>12}  {}", shown(cpu_seconds), shown(gpu_seconds), row.backend.name()));
         rows.push(row);

@@ -64,7 +64,12 @@ pub enum Decision {
 ///
 /// # Errors
 /// Why the GPU that was asked for cannot be used, and what to do.
-pub fn decide(asked: BackendChoice, visible: Option<&str>, at_most: Option<u16>, probe: impl Fn() -> Probe) -> Result<Decision, String> {
+pub fn decide(
+    asked: BackendChoice,
+    visible: Option<&str>,
+    at_most: Option<u16>,
+    probe: impl Fn() -> Probe,
+) -> Result<Decision, String> {
     match asked {
         BackendChoice::Cpu => Ok(Decision::Cpu(None)),
         BackendChoice::Mock => Ok(Decision::Mock),

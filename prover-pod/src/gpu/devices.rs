@@ -15,8 +15,12 @@ impl fmt::Display for VisibleDevice {
 /// Reads `CUDA_VISIBLE_DEVICES` as the driver does: entries up to the first that cannot be one. An empty list hides all devices;
 /// so does an entry that stands there twice, for the driver refuses that.
 pub fn parse_visible(text: &str) -> Vec<VisibleDevice> {
-    let entries: Vec<VisibleDevice> =
-        text.split(',').map(str::trim).take_while(|entry| is_entry(entry)).map(|entry| VisibleDevice(entry.to_owned())).collect();
+    let entries: Vec<VisibleDevice> = text
+        .split(',')
+        .map(str::trim)
+        .take_while(|entry| is_entry(entry))
+        .map(|entry| VisibleDevice(entry.to_owned()))
+        .collect();
     let twice = entries.iter().enumerate().any(|(index, entry)| entries[..index].contains(entry));
     if twice { Vec::new() } else { entries }
 }

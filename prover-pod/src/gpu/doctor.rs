@@ -65,7 +65,8 @@ pub struct Report {
 
 /// Looks at everything, and proves on the first device heights up to 2^`prove_up_to`.
 pub fn examine(prove_up_to: u8) -> Report {
-    let mut checks = vec![kernels(), driver_library(), device_files(Path::new("/dev")), visible(), nvml_and_mig(), host_memory()];
+    let mut checks =
+        vec![kernels(), driver_library(), device_files(Path::new("/dev")), visible(), nvml_and_mig(), host_memory()];
     let devices = match facts::devices() {
         Ok(devices) => devices,
         Err(error) => {
@@ -139,13 +140,21 @@ fn device_files(dev: &Path) -> Check {
     let missing: Vec<String> = needed.iter().filter(|path| !path.exists()).map(|path| path.display().to_string()).collect();
     if gpus.is_empty() {
         // Some systems, such as WSL, have the driver and no such files: whether devices are there is asked of the driver.
-        return note("device files", format!("there is no {}/nvidia0: outside of a container the driver is not loaded", dev.display()));
+        return note(
+            "device files",
+            format!("there is no {}/nvidia0: outside of a container the driver is not loaded", dev.display()),
+        );
     }
     if !missing.is_empty() {
         let missing = missing.join(" and ");
-        return bad("device files", format!("{missing} missing: run `nvidia-modprobe -u -c 0`, or let the container toolkit mount it"));
+        return bad(
+            "device files",
+            format!("{missing} missing: run `nvidia-modprobe -u -c 0`, or let the container toolkit mount it"),
+        );
     }
-    let denied = |path: &&PathBuf| nix::unistd::access(path.as_path(), nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK).is_err();
+    let denied = |path: &&PathBuf| {
+        nix::unistd::access(path.as_path(), nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK).is_err()
+    };
     let denied: Vec<String> = needed.iter().chain(&gpus).filter(denied).map(|path| path.display().to_string()).collect();
     if denied.is_empty() {
         return ok("device files", format!("{} GPU device files, all of them open to this user", gpus.len()));
@@ -167,7 +176,10 @@ fn visible() -> Check {
 
 fn nvml_and_mig() -> Check {
     let Some(version) = nvml::driver_version() else {
-        return note("NVML", "libnvidia-ml.so.1 cannot be used: proofs work, but there are no metrics of memory, temperature and power");
+        return note(
+            "NVML",
+            "libnvidia-ml.so.1 cannot be used: proofs work, but there are no metrics of memory, temperature and power",
+        );
     };
     match nvml::parts().as_slice() {
         [] => ok("NVML", format!("driver {version}; no GPU is cut up by MIG")),
@@ -181,14 +193,22 @@ fn host_memory() -> Check {
         Some(free) => {
             let gib = free as f64 / f64::from(1 << 30);
             let (gpu, cpu) = (largest_gpu_log2_height(free), largest_log2_height(free));
-            ok("host memory", format!("{gib:.1} GiB free: enough for the host's part of GPU proofs to 2^{gpu}, and for CPU proofs to 2^{cpu}"))
+            ok(
+                "host memory",
+                format!(
+                    "{gib:.1} GiB free: enough for the host's part of GPU proofs to 2^{gpu}, and for CPU proofs to 2^{cpu}"
+                ),
+            )
         }
     }
 }
 
 fn device_checks(devices: &[DeviceFacts]) -> Vec<Check> {
     if devices.is_empty() {
-        return vec![bad("devices", "the driver shows no device: check that a GPU is installed, or that the container asks for one")];
+        return vec![bad(
+            "devices",
+            "the driver shows no device: check that a GPU is installed, or that the container asks for one",
+        )];
     }
     let describe = |device: &DeviceFacts| {
         let DeviceFacts { ordinal, name, uuid, capability: (major, minor), memory } = device;

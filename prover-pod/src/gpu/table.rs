@@ -141,11 +141,7 @@ mod tests {
 
     #[test]
     fn a_table_survives_its_file_and_fills_its_gaps() {
-        let rows = vec![
-            row(9, Some(0.01), Some(0.02)),
-            row(11, Some(0.2), Some(0.02)),
-            row(14, None, Some(0.03)),
-        ];
+        let rows = vec![row(9, Some(0.01), Some(0.02)), row(11, Some(0.2), Some(0.02)), row(14, None, Some(0.03))];
         let table = MeasuredTable::new(BTreeMap::from([("gpu".to_owned(), "a device".to_owned())]), rows);
         let bytes = serde_json::to_vec(&table).expect("serializes");
         assert_eq!(MeasuredTable::parse(&bytes).expect("is sound"), table);

@@ -172,7 +172,8 @@ impl Scheduler {
         if max_ahead == 0 {
             return None;
         }
-        let is_ahead = |job: &Job| job.slot.is_none() && (job.traced_on == Some(lane) || job.phase == Phase::TracingAhead(lane));
+        let is_ahead =
+            |job: &Job| job.slot.is_none() && (job.traced_on == Some(lane) || job.phase == Phase::TracingAhead(lane));
         let ahead: Vec<Place> = self
             .reserved
             .keys()

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use prover_api::{JobId, JobState};
 
-use super::job::Body;
+use super::job::{Body, Phase};
 use super::state::Scheduler;
 use super::{BodyId, Effect, Failure, Interest, InterestId, JobView, Outcome, Time, WorkerId};
 

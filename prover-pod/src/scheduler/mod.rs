@@ -34,8 +34,8 @@ pub use cache::ProofCache;
 pub use estimate::{CostModel, default_rows};
 pub use job::{BodyId, Interest, InterestId, JobView, Timings};
 use prover_api::{JobId, JobKind, Priority};
-use serde::{Deserialize, Serialize};
 pub use routing::{HEIGHTS, Room, Route, Routing, Why};
+use serde::{Deserialize, Serialize};
 pub use state::Scheduler;
 pub use worker::{Backend, Offer, WorkerId, WorkerView};
 
@@ -194,8 +194,7 @@ pub enum Failure {
 impl Failure {
     /// Whether another pod might succeed with the same body.
     pub fn is_this_pods_fault(&self) -> bool {
-        self.is_worth_a_retry()
-            || matches!(self, Self::WorkerLost | Self::InvalidProof | Self::NoDevice | Self::TooBig { .. })
+        self.is_worth_a_retry() || matches!(self, Self::WorkerLost | Self::InvalidProof | Self::NoDevice | Self::TooBig { .. })
     }
 
     /// Whether another device of this pod might succeed with the same body.

@@ -132,9 +132,8 @@ mod tests {
         prop_oneof![
             Just(Routing::default()),
             Just(Routing::CollectionsOnCpu),
-            prop::collection::vec(backend, HEIGHTS).prop_map(|table| {
-                Routing::Heights(Box::new(std::array::from_fn(|height| table[height])))
-            }),
+            prop::collection::vec(backend, HEIGHTS)
+                .prop_map(|table| { Routing::Heights(Box::new(std::array::from_fn(|height| table[height]))) }),
         ]
     }
 

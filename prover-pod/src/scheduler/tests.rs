@@ -221,7 +221,8 @@ impl World {
             assert!(!reserves || ahead || job.slot.is_some(), "{id} holds memory for nothing");
         }
         for (id, worker) in &scheduler.workers {
-            let ahead = |job: &&Job| job.slot.is_none() && (job.traced_on == Some(*id) || job.phase == Phase::TracingAhead(*id));
+            let ahead =
+                |job: &&Job| job.slot.is_none() && (job.traced_on == Some(*id) || job.phase == Phase::TracingAhead(*id));
             assert!(scheduler.jobs.values().filter(ahead).count() <= worker.max_ahead.max(0), "more traces than asked for");
             assert!(worker.lanes.len() <= worker.max_lanes, "more lanes than there are");
         }

@@ -106,7 +106,7 @@ impl Service {
     }
 
     /// Tells watchers, counts ends, and forgets what only a live job needs.
-    fn publish(&self, state: &mut State, job: JobId) {
+    pub(super) fn publish(&self, state: &mut State, job: JobId) {
         // A status costs a walk along the queue: made only when somebody watches, or at the end.
         if state.scheduler.is_live(job) && !state.watchers.contains_key(&job) {
             return;

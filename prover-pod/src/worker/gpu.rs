@@ -147,10 +147,8 @@ fn stop(heights: &Heights, limits: Limits, cancelled: &Cancelled) -> Option<Fail
         return Some(Failure::Endless { cycle_limit: limits.cycles });
     }
     let rows = limits.ram_words.max(usize::try_from(limits.cycles).unwrap_or(usize::MAX));
-    (heights.max() > rows).then(|| Failure::TooBig {
-        log2_padded_height: heights.padded_height().ilog2() as u8,
-        limit: rows.ilog2() as u8,
-    })
+    (heights.max() > rows)
+        .then(|| Failure::TooBig { log2_padded_height: heights.padded_height().ilog2() as u8, limit: rows.ilog2() as u8 })
 }
 
 impl ProverBackend for GpuBackend {
@@ -299,15 +297,17 @@ mod tests {
     #[test]
     fn both_backends_see_the_same_height() {
         let program = triton_program!(
-            push 3 push 5 pow pop 1 push 100 call spin pop 1 write_io 1 halt
+            push 7 push 3 push 5 pow pop 1 push 100 call spin pop 1 write_io 1 halt
             spin: dup 0 push 0 eq skiz return addi -1 recurse
         );
-        let program_with_output = job(program, vec![bfe!(0)], vec![]);
+        let program_with_output = job(program, vec![bfe!(7)], vec![]);
         let body = program_with_output.to_json().expect("serializes");
         let nobody = Cancelled::default();
         let by_cpu = CpuBackend::default().inspect(&body, &nobody);
-        let by_gpu = record(program_with_output, Limits::default(), &nobody).map(|trace| trace.heights().padded_height().ilog2() as u8);
+        let by_gpu =
+            record(program_with_output, Limits::default(), &nobody).map(|trace| trace.heights().padded_height().ilog2() as u8);
         assert_eq!(by_cpu, by_gpu);
+        assert_eq!(by_cpu, Ok(10));
     }
 
     #[test]
@@ -316,18 +316,13 @@ mod tests {
         let cycles = 10_000;
         assert_eq!(failure(endless(), Limits { cycles, ..Limits::default() }), Failure::Endless { cycle_limit: cycles });
         // One that halts before the tracer asks for the first time.
-        let short = job(triton_program!({ triton_asm![nop; 300] } halt), vec![], vec![]);
+        let nops = triton_asm![nop; 300];
+        let short = job(triton_program!({ &nops } halt), vec![], vec![]);
         assert_eq!(failure(short, Limits { cycles: 200, ..Limits::default() }), Failure::Endless { cycle_limit: 200 });
-        let hog = job(
-            triton_program!(
-                push 0 call fill halt
-                fill: push 1 push 2 push 3 push 4 push 5 dup 5 write_mem 5 swap 1 pop 1 recurse
-            ),
-            vec![],
-            vec![],
-        );
+        // Five rows of the op stack table a cycle.
+        let hog = job(triton_program!(sponge_init call fill halt fill: sponge_squeeze pop 5 pop 5 recurse), vec![], vec![]);
         let too_big = failure(hog, Limits { cycles: 100_000, ram_words: 20_000 });
-        assert!(matches!(too_big, Failure::TooBig { log2_padded_height: 16.., .. }), "{too_big:?}");
+        assert!(matches!(too_big, Failure::TooBig { log2_padded_height: 18.., .. }), "{too_big:?}");
     }
 
     #[test]

@@ -94,20 +94,23 @@ impl Worker {
         let job = order.job();
         match order {
             ToWorker::Discard { .. } | ToWorker::Abort { .. } => {
-                if let Some(held) = lock(&self.jobs).remove(&job) {
+                let mut jobs = lock(&self.jobs);
+                if let Some(held) = jobs.remove(&job) {
+                    // Under the lock, so that whoever asks under it sees either both or neither.
                     held.cancelled.set();
                 }
                 Ok(())
             }
             ToWorker::Inspect { .. } => self.spawn("inspect", job, move |worker, cancelled| {
                 let log2_padded_height = worker.backend.inspect(&body, cancelled)?;
-                lock(&worker.jobs).remove(&job);
+                worker.forget(job, cancelled);
                 Ok((FromWorker::Inspected { job, log2_padded_height }, Vec::new()))
             }),
             ToWorker::Trace { .. } => self.spawn("trace", job, move |worker, cancelled| {
                 let trace = worker.backend.trace(&body, cancelled)?;
+                let mut jobs = lock(&worker.jobs);
                 if !cancelled.is_set() {
-                    lock(&worker.jobs).entry(job).or_default().trace = Some(trace);
+                    jobs.entry(job).or_default().trace = Some(trace);
                 }
                 Ok((FromWorker::Traced { job }, Vec::new()))
             }),
@@ -136,8 +139,16 @@ impl Worker {
             }
         };
         let proof = trace.prove(lde, cancelled, &report)?;
-        lock(&self.jobs).remove(&job);
+        self.forget(job, cancelled);
         Ok((FromWorker::Proved { job }, proof))
+    }
+
+    /// Forgets a job that is over. One that was cancelled is forgotten already: what is held under its name now is another run.
+    fn forget(&self, job: JobId, cancelled: &Cancelled) {
+        let mut jobs = lock(&self.jobs);
+        if !cancelled.is_set() {
+            jobs.remove(&job);
+        }
     }
 
     /// Runs `work` in a thread of its own and says what came out. A panic is a failure of the job, not of the worker.
