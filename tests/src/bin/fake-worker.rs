@@ -24,7 +24,8 @@ fn main() -> Result<()> {
     let flips = std::env::var_os("FAKE_WORKER_FLIP").is_some();
     // A device that tests itself well and goes wrong later.
     let proof = CpuBackend::default().self_test().ok().context("the CPU proves")?;
-    say(&FromWorker::Hello { backend: Backend::Cpu, slots: 1, device: "fake".to_owned() }, &proof)?;
+    let device = "fake".to_owned();
+    say(&FromWorker::Hello { backend: Backend::Cpu, slots: 1, device, max_log2_padded_height: None, gpu: None }, &proof)?;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while say(&FromWorker::Heartbeat { rss_bytes: 1 }, &[]).is_ok() {
