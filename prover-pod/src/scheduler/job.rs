@@ -153,4 +153,6 @@ pub struct JobView {
     pub attempts: u32,
     /// Why it failed.
     pub failure: Option<super::Failure>,
+    /// Whether a draining pod gave it back before it had a slot.
+    pub given_back: bool,
 }

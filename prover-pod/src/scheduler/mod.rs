@@ -16,11 +16,14 @@
 mod admission;
 mod cache;
 mod dispatch;
+mod ending;
 mod estimate;
 mod job;
+mod reports;
 mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 mod worker;
 
 use std::time::Duration;

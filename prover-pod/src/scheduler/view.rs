@@ -1,0 +1,129 @@
+//! What the scheduler tells of itself. Nothing here changes it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use prover_api::{JobId, Priority};
+
+use super::job::Phase;
+use super::state::{Scheduler, place};
+use super::worker::Worker;
+use super::{Backend, JobView, ProofCache, WorkerId, WorkerView};
+
+impl Scheduler {
+    /// Whether [`Self::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether the job waits, runs or is verified.
+    pub fn is_live(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    /// Kind of a worker that was up once.
+    pub fn backend(&self, id: WorkerId) -> Option<Backend> {
+        self.workers.get(&id).map(|worker| worker.backend)
+    }
+
+    /// Estimated seconds of a job that a worker has.
+    pub fn expected_seconds(&self, view: &JobView) -> f64 {
+        let backend = view.worker.and_then(|id| self.backend(id)).unwrap_or_else(|| self.main_backend());
+        self.costs.seconds(backend, view.log2_padded_height)
+    }
+
+    /// Most bytes of job bodies held at once.
+    pub fn max_body_bytes(&self) -> u64 {
+        self.config.max_body_bytes
+    }
+
+    /// Whether no job is live.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// A job's public status, live or remembered.
+    pub fn view(&self, id: JobId) -> Option<JobView> {
+        let Some(job) = self.jobs.get(&id) else { return self.history.get(&id).cloned() };
+        let waits = job.slot.is_none() && !matches!(job.phase, Phase::Verifying(..));
+        Some(JobView {
+            state: job.state(),
+            priority: job.priority,
+            position: waits.then(|| self.waiting.range(..place(id, job)).count()),
+            log2_padded_height: job.log2_padded_height,
+            worker: job.slot.or(job.phase.worker()).or(job.traced_on),
+            timings: job.timings,
+            interests: job.interests.len(),
+            attempts: job.attempts,
+            failure: None,
+            given_back: false,
+        })
+    }
+
+    /// The cache, for metrics.
+    pub fn cache(&self) -> &ProofCache {
+        &self.cache
+    }
+
+    /// Bytes of job bodies held.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Jobs that wait for a slot.
+    pub fn queued(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Jobs that wait and their estimated seconds, by priority.
+    pub fn queue(&self) -> BTreeMap<Priority, (usize, f64)> {
+        let backend = self.main_backend();
+        let mut queue: BTreeMap<Priority, (usize, f64)> = BTreeMap::new();
+        for (priority, _, id) in &self.waiting {
+            let height = self.jobs.get(id).and_then(|job| job.log2_padded_height);
+            let entry = queue.entry(priority.0).or_default();
+            entry.0 += 1;
+            entry.1 += self.costs.seconds(backend, height);
+        }
+        queue
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let view = |(&id, worker): (&WorkerId, &Worker)| WorkerView {
+            id,
+            backend: worker.backend,
+            slots: worker.slots,
+            running: worker.running.iter().copied().collect(),
+            up: worker.up,
+            quarantined: worker.quarantined,
+            wrong_proofs: worker.wrong_proofs,
+        };
+        self.workers.iter().map(view).collect()
+    }
+
+    /// Largest log2 padded height that some usable worker takes with nothing else running; `None` without workers.
+    pub fn capacity(&self) -> Option<u8> {
+        let usable = self.workers.values().filter(|worker| worker.usable());
+        usable.map(|worker| self.largest(worker.backend)).max()
+    }
+
+    /// How long the queue will take: what `Retry-After` says.
+    pub fn retry_after(&self) -> Duration {
+        let slots: usize = self.workers.values().filter(|w| w.usable()).map(|w| w.slots).sum();
+        let seconds: f64 = self.queue().values().map(|(_, seconds)| seconds).sum();
+        // A queue so long that one would rather not wait still moves: come back when a part of it is done.
+        Duration::from_secs_f64((seconds / slots.max(1) as f64 / 4.0).clamp(1.0, 120.0))
+    }
+
+    /// Largest log2 padded height that a worker of this kind takes with nothing else running.
+    pub fn largest(&self, backend: Backend) -> u8 {
+        let own = self.config.max_log2_padded_height.unwrap_or(u8::MAX);
+        self.memory.largest(backend).min(own)
+    }
+
+    pub(super) fn main_backend(&self) -> Backend {
+        let backends: HashSet<Backend> = self.workers.values().map(|worker| worker.backend).collect();
+        [Backend::Gpu, Backend::Cpu, Backend::Mock].into_iter().find(|b| backends.contains(b)).unwrap_or(Backend::Cpu)
+    }
+}
