@@ -84,7 +84,7 @@ def operation(method: str, path: str, what: dict) -> list[str]:
         bodies = []
         for media, content in answer.get("content", {}).items():
             schema = content.get("schema")
-            named = schema is not None and "$ref" in schema
+            named = schema is not None and ("$ref" in schema or "$ref" in schema.get("items", {}))
             bodies.append(schema_type(schema) if named else f"`{media}`")
         lines.append(f"| {status} | {', '.join(bodies)} | {one_line(answer.get('description', ''))} |")
     return [*lines, ""]
@@ -120,9 +120,9 @@ def main() -> int:
     for path, operations in api["paths"].items():
         for method, what in operations.items():
             groups.setdefault(what["tags"][0], []).extend(operation(method, path, what))
-    titles = {"proofs": "Jobs and proofs", "pod": "The pod itself"}
-    for tag, text in groups.items():
-        lines += [f"## {titles.get(tag, tag)}", "", *text]
+    for tag, title in {"proofs": "Jobs and proofs", "pod": "The pod itself"}.items():
+        lines += [f"## {title}", "", *groups.pop(tag)]
+    assert not groups, f"no place for {', '.join(groups)}"
     lines += ["## Types", ""]
     for name, schema in api["components"]["schemas"].items():
         lines += component(name, schema)

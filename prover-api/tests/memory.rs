@@ -1,67 +1,25 @@
-//! A large job is held at most twice: as text and compressed. Counted for the library by an allocator, for the real
-//! `prover-proxy` by the kernel.
+//! A large job is held at most twice: as text and compressed. The kernel counts, so each measurement has a process of its own:
+//! the client in this very program started anew, and the real `prover-proxy`.
 
 #[allow(dead_code, reason = "another test uses the rest of it")]
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use prover_api::PROBLEM_JSON;
 use prover_api::client::{Client, Encoding, JobBody, ProveOptions};
 use prover_api::framing::FiveTexts;
-use prover_api::{Problem, ProblemType};
+use prover_api::{PROBLEM_JSON, Problem, ProblemType, proof};
 use support::{FakePod, OnJob, capacity, real_job};
 
 /// Bytes of the largest transaction job there is: the raise of four inputs.
 const JOB_BYTES: usize = 33_100_000;
 
 /// What a job's handling may take beside the job: connections, the proof, its verification.
-const REST: usize = 24 << 20;
-
-/// The system's allocator, with a count of what is held and what was held at most.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn grew(by: usize) {
-    let held = HELD.fetch_add(by, Ordering::Relaxed) + by;
-    PEAK.fetch_max(held, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to the system's allocator as it is; counting touches two atomics only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grew(layout.size());
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        grew(new_size);
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The tests measure this very process: one at a time.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+const REST: usize = 32 << 20;
 
 /// The real job with a witness of the wanted length: numbers as random as digests are.
 fn large_document() -> Vec<u8> {
@@ -121,28 +79,61 @@ fn converse(stream: TcpStream, proof: &[u8]) {
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).expect("is read");
 }
 
-#[tokio::test]
-async fn the_client_holds_a_job_at_most_twice() {
-    let _alone = ALONE.lock().await;
-    let (_, proof) = real_job();
-    for encoding in [Encoding::Zstd, Encoding::Gzip, Encoding::Identity] {
-        let url = pod_without_memory(&proof);
-        let client = Client::builder().endpoints([url]).encoding(encoding).build().expect("is valid");
-        let document = large_document();
-        let length = document.len();
-        assert!((JOB_BYTES - 100..=JOB_BYTES).contains(&length), "{length}");
-        let before = HELD.load(Ordering::Relaxed) - document.capacity();
-        PEAK.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
-        let body = JobBody::from_json(document).expect("is a job");
-        let proved = client.prove(body, ProveOptions::default()).await.expect("proves");
-        assert_eq!(proved.bytes, proof);
-        let peak = PEAK.load(Ordering::Relaxed) - before;
-        println!("{encoding:?}: {:.1} MB for a job of {:.1} MB", peak as f64 / 1e6, length as f64 / 1e6);
-        assert!(peak < 2 * length + REST, "{encoding:?}: {peak} bytes for a job of {length}");
-        drop(proved);
-        let left = HELD.load(Ordering::Relaxed).saturating_sub(before);
-        assert!(left < REST, "{encoding:?}: {left} bytes are kept");
+/// What the process below does, in variables.
+const POD: &str = "MEMORY_TEST_POD";
+const ENCODING: &str = "MEMORY_TEST_ENCODING";
+const JOB: &str = "MEMORY_TEST_JOB";
+
+#[test]
+fn the_client_holds_a_job_at_most_twice() {
+    let (job, proof) = real_job();
+    let folder = tempfile::tempdir().expect("a folder");
+    let jobs = [("small", job.to_json().expect("encodes")), ("large", large_document())].map(|(name, document)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, document).expect("writes");
+        path
+    });
+    for encoding in ["zstd", "gzip", "identity"] {
+        let [small, large] = jobs.each_ref().map(|job| {
+            let child = Command::new(std::env::current_exe().expect("has a path"))
+                .args(["--exact", "a_client_alone", "--ignored", "--nocapture"])
+                .env(POD, pod_without_memory(&proof))
+                .env(ENCODING, encoding)
+                .env(JOB, job)
+                .output()
+                .expect("starts");
+            let text = String::from_utf8_lossy(&child.stdout).into_owned();
+            assert!(child.status.success(), "{text}{}", String::from_utf8_lossy(&child.stderr));
+            let line = text.lines().find_map(|line| line.split_once("high water ").map(|(_, bytes)| bytes));
+            line.expect("is told").trim().parse::<usize>().expect("is a number")
+        });
+        let job = large.saturating_sub(small);
+        println!("{encoding}: {:.1} MB for a job of {:.1} MB", mb(job), mb(JOB_BYTES));
+        assert!(job > JOB_BYTES, "{encoding}: {job} bytes; then nothing was measured");
+        assert!(job < 2 * JOB_BYTES + REST, "{encoding}: {job} bytes for a job of {JOB_BYTES}");
     }
+}
+
+#[tokio::test]
+#[ignore = "started by the test above, with a process for itself"]
+async fn a_client_alone() {
+    let variable = |name| std::env::var(name).expect("is set by the test above");
+    let encoding = match variable(ENCODING).as_str() {
+        "zstd" => Encoding::Zstd,
+        "gzip" => Encoding::Gzip,
+        _ => Encoding::Identity,
+    };
+    let client = Client::builder().endpoints([variable(POD)]).encoding(encoding).build().expect("is valid");
+    // Read, not made: nothing but the client's own work may be in the count.
+    let document = std::fs::read(variable(JOB)).expect("is there");
+    let body = JobBody::from_json(document).expect("is a job");
+    let proved = client.prove(body, ProveOptions::default()).await.expect("proves");
+    assert_eq!(proof::decode(&proved.bytes).as_ref(), Ok(&proved.proof));
+    println!("high water {}", high_water(std::process::id()).expect("is told"));
+}
+
+fn mb(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
 }
 
 /// Largest resident size of a process so far, in bytes.
@@ -154,7 +145,6 @@ fn high_water(pid: u32) -> Option<usize> {
 
 #[tokio::test]
 async fn the_proxy_holds_a_job_at_most_twice_whatever_node_it_comes_from() {
-    let _alone = ALONE.lock().await;
     let document = large_document();
     let mut lines = Vec::new();
     FiveTexts::of_document(&document).expect("parses").write_lines(&mut lines).expect("writes");
@@ -180,7 +170,6 @@ async fn the_proxy_holds_a_job_at_most_twice_whatever_node_it_comes_from() {
     }
     let [own, as_document, as_lines] = peaks[..] else { panic!("three runs") };
     for (peak, length) in [(as_document, document.len()), (as_lines, lines.len())] {
-        let mb = |bytes: usize| bytes as f64 / 1e6;
         println!("prover-proxy: {:.1} MB beside its own {:.1} MB for {:.1} MB", mb(peak - own), mb(own), mb(length));
         assert!(peak - own < 2 * length + REST, "{peak} - {own} bytes for a job of {length}");
     }
