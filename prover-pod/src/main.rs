@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         }
         Command::Worker(options) => {
             start_logging(options.log_format);
+            // First of all: a process that cannot be dumped may not write to its own files in `/proc` either.
+            die_before_the_service();
             keep_secrets_off_disk();
             work(&options).map_err(anyhow::Error::from)
         }
@@ -62,6 +64,7 @@ fn bench(options: &Bench) -> anyhow::Result<()> {
 }
 
 fn serve(options: prover_pod::cli::Serve) -> anyhow::Result<()> {
+    allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(prover_pod::serve::run(options));
     // Blocking threads may still verify proofs that nobody will fetch.
@@ -99,6 +102,22 @@ fn die_with_parent() -> io::Result<()> {
         return Err(io::Error::other("the service is gone"));
     }
     Ok(())
+}
+
+/// When memory runs out, the kernel is to take the worker, which is replaced, and not the service with its queue.
+fn die_before_the_service() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
+        tracing::debug!(%error, "the kernel's choice under memory pressure stays its own");
+    }
+}
+
+/// Each waiting caller holds a connection; the usual soft limit of 1024 files is for programs that use `select`.
+fn allow_many_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// No core dumps, and no reading of this process's memory by others of the same user: it holds witnesses.

@@ -122,7 +122,11 @@ impl Metrics {
                 prometheus::exponential_buckets(0.002, 2.0, 10)?,
             )?,
             verification_failures,
-            worker_restarts: counters("worker_restarts_total", "Deaths of worker processes", &["worker"])?,
+            worker_restarts: counters(
+                "worker_restarts_total",
+                "Ends of worker processes: stopped by the service to end a job, or died of themselves",
+                &["worker", "cause"],
+            )?,
             http_requests: counters("http_requests_total", "HTTP answers", &["method", "route", "status"])?,
             tvmp_requests: counters("tvmp_requests_total", "TVMP connections by outcome", &["outcome"])?,
             registry,
@@ -166,7 +170,7 @@ impl Metrics {
         let backend = status.backend.as_deref().unwrap_or("none");
         let outcome = match (status.state, &status.problem) {
             (JobState::Done, _) => "done",
-            (JobState::Cancelled, _) => "cancelled",
+            (JobState::Cancelled, None) => "cancelled",
             (_, Some(problem)) => problem.problem_type.slug(),
             _ => "failed",
         };

@@ -65,11 +65,7 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
         tokio::spawn(tvmp::serve_unix(listener, service.clone(), stopped.clone()));
     }
 
-    let api = Api {
-        service: service.clone(),
-        intake: Intake::new(options.max_body_bytes, prover_api::MAX_JOB_BYTES),
-        grace_period: options.grace_period,
-    };
+    let api = Api { service: service.clone(), intake: Intake::new(options.max_body_bytes, prover_api::MAX_JOB_BYTES) };
     let scheme = if server.is_tls() { "https" } else { "http" };
     let serving = tokio::spawn(server.serve(router(api, tokens), stopped));
     if let Some(path) = &options.port_file {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub use answer::{Answer, ClientId, Ticket};
 use bytes::Bytes;
 use prover_api::{GpuInfo, JobId, JobKind, JobState, JobStatus, Priority};
-pub use status::problem_of;
+pub use status::{draining, problem_of};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{info, warn};
 use triton_vm::prelude::Claim;
@@ -27,8 +27,15 @@ use crate::scheduler::{
     WorkerId,
 };
 
+/// Values of the label `cause` of the metric for ends of workers.
+const STOPPED: &str = "stopped";
+const DIED: &str = "died";
+
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Time that a client has to fetch a proof from a pod that shuts down. It knows of the proof at once, by the events.
+const COLLECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a pod's service is made.
 #[derive(Debug, Clone)]
@@ -105,6 +112,8 @@ struct State {
     workers: HashMap<WorkerId, WorkerState>,
     /// Of jobs on a GPU: the stage of the proof and the share of its time that is over.
     stages: HashMap<JobId, (String, f64)>,
+    /// Proofs that callers without a connection wait for: how many have not fetched it, and since when they can.
+    uncollected: HashMap<JobId, (usize, Time)>,
 }
 
 /// What the shell knows of a live job beside the scheduler.
@@ -151,6 +160,7 @@ impl Service {
                     watchers: HashMap::new(),
                     workers: HashMap::new(),
                     stages: HashMap::new(),
+                    uncollected: HashMap::new(),
                 }),
                 started: Instant::now(),
                 mock: config.mock,
@@ -229,15 +239,28 @@ impl Service {
     pub fn proof(&self, job: JobId) -> Option<Bytes> {
         let mut state = self.lock();
         state.scheduler.touch_proof(job);
+        if let Some((callers, _)) = state.uncollected.get_mut(&job) {
+            *callers -= 1;
+            if *callers == 0 {
+                state.uncollected.remove(&job);
+            }
+        }
         state.proofs.get(&job).cloned()
     }
 
-    /// No new jobs from now on. Ends when no job is left; running ones go on until then.
+    /// No new jobs from now on. Ends when no job is left, running ones go on until then, and when their proofs have been fetched,
+    /// or have waited for it for [`COLLECT_WITHIN`].
     pub async fn drain(&self) {
         self.with(|state, now, effects| state.scheduler.drain(now, effects));
-        while !self.lock().scheduler.is_idle() {
+        while !self.is_drained() {
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        let (state, now) = (self.lock(), self.now());
+        let expected = |&(_, since): &(usize, Time)| now.saturating_sub(since) < COLLECT_WITHIN;
+        state.scheduler.is_idle() && !state.uncollected.values().any(expected)
     }
 
     /// Whether [`Self::drain`] was called.
@@ -304,14 +327,19 @@ impl Service {
     fn on_pool(&self, event: PoolEvent) {
         match event {
             PoolEvent::Started { worker, generation, handle } => {
+                for cause in [STOPPED, DIED] {
+                    // Alerts need the zero.
+                    self.metrics().worker_restarts.with_label_values(&[&worker.to_string(), cause]).inc_by(0);
+                }
                 let mut state = self.lock();
                 let entry = state.workers.entry(worker).or_default();
                 entry.generation = generation;
                 entry.handle = Some(handle);
                 entry.restarts = generation - 1;
             }
-            PoolEvent::Died { worker, generation, reason: _ } => {
-                self.metrics().worker_restarts.with_label_values(&[&worker.to_string()]).inc();
+            PoolEvent::Died { worker, generation, stopped } => {
+                let cause = if stopped { STOPPED } else { DIED };
+                self.metrics().worker_restarts.with_label_values(&[&worker.to_string(), cause]).inc();
                 self.with(|state, now, effects| {
                     if state.workers.get(&worker).is_some_and(|known| known.generation == generation) {
                         if let Some(known) = state.workers.get_mut(&worker) {
@@ -351,7 +379,7 @@ impl Service {
                     } else {
                         service.metrics().verification_failures.with_label_values(&[backend.name()]).inc();
                         warn!(%worker, device, "the self-test proof does not verify; restarting the worker");
-                        service.kill(worker);
+                        service.reject(worker);
                     }
                 });
             }
@@ -389,9 +417,9 @@ impl Service {
         }
     }
 
-    fn kill(&self, worker: WorkerId) {
+    fn reject(&self, worker: WorkerId) {
         if let Some(handle) = self.lock().workers.get(&worker).and_then(|known| known.handle.clone()) {
-            handle.kill();
+            handle.reject();
         }
     }
 

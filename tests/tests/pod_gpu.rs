@@ -69,13 +69,15 @@ async fn the_next_job_is_traced_while_the_gpu_proves_and_stages_are_told() -> Re
     wait_for(pod.url(), second.id(), &[JobState::Traced]).await?;
     let (mut stages, mut progress) = (Vec::new(), 0.0);
     loop {
+        // In this order: as long as the first one proves now, the second one did not before.
+        let other = status(pod.url(), second.id()).await?.context("is known")?;
         let now = status(pod.url(), first.id()).await?.context("is known")?;
         ensure!(now.progress >= progress, "went back from {progress}: {now:?}");
         progress = now.progress;
         if now.state != JobState::Proving {
             break;
         }
-        ensure!(status(pod.url(), second.id()).await?.is_some_and(|other| other.state == JobState::Traced), "two at once");
+        ensure!(other.state == JobState::Traced, "two at once: {other:?}");
         if now.stage.is_some() && stages.last() != Some(&now.stage) {
             stages.push(now.stage);
         }

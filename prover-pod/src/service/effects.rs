@@ -29,12 +29,12 @@ impl Service {
             Effect::Abort { worker, job } => {
                 info!(%job, %worker, "job: stopping");
                 if state.backend(worker).abort_kills() {
-                    state.kill(worker);
+                    state.stop(worker);
                 } else {
                     state.order(worker, ToWorker::Abort { job }, Bytes::new());
                 }
             }
-            Effect::Restart { worker } => state.kill(worker),
+            Effect::Restart { worker } => state.stop(worker),
             Effect::Verify { worker, job, run } => self.verify(state, worker, job, run),
             Effect::Answer { interest, job, outcome } => self.answer(state, job, interest, outcome),
             Effect::Changed { job } => self.publish(state, job),
@@ -43,12 +43,15 @@ impl Service {
             }
             Effect::DropProof { job } => {
                 state.proofs.remove(&job);
+                state.uncollected.remove(&job);
             }
         }
     }
 
     fn answer(&self, state: &mut State, job: JobId, interest: crate::scheduler::InterestId, outcome: Outcome) {
-        state.forget_detached(interest);
+        if state.forget_detached(interest) && outcome == Outcome::Proved {
+            state.uncollected.entry(job).or_insert((0, self.now())).0 += 1;
+        }
         let Some(caller) = state.callers.remove(&interest) else { return };
         let answer = match outcome {
             Outcome::Proved => match state.proofs.get(&job) {
@@ -137,10 +140,11 @@ impl Service {
 }
 
 impl State {
-    pub(super) fn forget_detached(&mut self, interest: crate::scheduler::InterestId) {
-        if let Some(key) = self.detached_by.remove(&interest) {
-            self.detached.remove(&key);
-        }
+    /// Forgets the name under which a wish could be cancelled. `false` when it had none: its caller waits on a connection.
+    pub(super) fn forget_detached(&mut self, interest: crate::scheduler::InterestId) -> bool {
+        let Some(key) = self.detached_by.remove(&interest) else { return false };
+        self.detached.remove(&key);
+        true
     }
 
     fn order_with_body(&mut self, worker: WorkerId, order: ToWorker, body: BodyId) {
@@ -154,9 +158,9 @@ impl State {
         }
     }
 
-    fn kill(&mut self, worker: WorkerId) {
+    fn stop(&mut self, worker: WorkerId) {
         if let Some(handle) = self.workers.get(&worker).and_then(|known| known.handle.as_ref()) {
-            handle.kill();
+            handle.stop();
         }
     }
 

@@ -27,7 +27,8 @@ impl Service {
     pub(super) fn status_of(&self, state: &State, job: JobId) -> Option<JobStatus> {
         let view = state.scheduler.view(job)?;
         let worker = view.worker.and_then(|id| state.workers.get(&id));
-        let mut problem = view.failure.as_ref().map(problem_of);
+        let given_back = || draining(state.scheduler.retry_after().as_secs());
+        let mut problem = view.failure.as_ref().map(problem_of).or_else(|| view.given_back.then(given_back));
         if let Some(problem) = &mut problem {
             problem.instance = Some(format!("/v1/proofs/{job}"));
         }
@@ -160,4 +161,9 @@ pub fn problem_of(failure: &Failure) -> Problem {
         Failure::NoDevice => Problem::new(T::NoDevice).detail("every device of this pod is quarantined"),
         Failure::Prover(what) => Problem::new(T::ProverFailed).detail(what),
     }
+}
+
+/// A pod that shuts down has given the job back; its successor may be up after so many seconds.
+pub fn draining(seconds: u64) -> Problem {
+    Problem { retry_after_seconds: Some(seconds.max(1)), ..Problem::new(ProblemType::Draining).detail("ask another pod") }
 }
