@@ -63,7 +63,7 @@ deny: $(cargo_deny) ## dependencies: bans, licences, sources
 	$(cargo_deny) --locked --all-features check --hide-inclusion-graph bans licenses sources
 
 .PHONY: openapi
-openapi: build ## writes docs/openapi.json from the code
+openapi: build ## writes docs/openapi.json and docs/api.md from the code
 	scripts/openapi.sh write "$(bin)/prover-pod"
 
 .PHONY: openapi-check

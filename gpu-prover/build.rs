@@ -87,6 +87,8 @@ fn generated_sources(cache: &Path) -> Result<PathBuf> {
 /// what each kernel takes.
 fn compile_all(nvcc: &Path, generated: &Path, cache: &Path) -> Result<(Vec<u8>, String)> {
     let archs = std::env::var("GPU_PROVER_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.into());
+    // For people who ask what a binary runs on.
+    println!("cargo::rustc-env=GPU_PROVER_EMBEDDED_ARCHS={archs}");
     let gencode = gencode_flags(&archs);
     let version = Command::new(nvcc).arg("--version").output()?.stdout;
 

@@ -137,6 +137,7 @@ mod tests {
             priority: Priority::Normal,
             position,
             progress: 0.5,
+            stage: None,
             log2_padded_height,
             backend: None,
             device: None,

@@ -171,6 +171,7 @@ mod tests {
             rss_bytes: 3 << 30,
             restarts: 4,
             max_log2_padded_height: 17,
+            gpu: None,
         };
         let up = Answer::Up { capacity: Box::new(capacity), devices: vec![device] };
         let down = Answer::Down { error: "connection refused".to_owned() };

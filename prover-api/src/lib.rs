@@ -16,7 +16,7 @@ pub use id::{InvalidJobId, JobId};
 pub use job::{JobKind, MalformedJob, MockJob, ProverJob};
 pub use priority::{BLOCK_PROGRAM_DIGEST, InvalidPriority, Priority, is_block_program};
 pub use problem::{PROBLEM_JSON, Problem, ProblemType, Retry};
-pub use status::{Capacity, DeviceInfo, JobState, JobStatus, QueueLength, StageSeconds};
+pub use status::{Capacity, DeviceInfo, GpuInfo, HeightPlan, JobState, JobStatus, QueueLength, StageSeconds};
 
 /// The proof version that the linked proof system makes and verifies (`triton_vm::proof::CURRENT_VERSION`).
 pub const PROOF_VERSION: u32 = triton_vm::proof::CURRENT_VERSION;

@@ -43,6 +43,16 @@ pub enum Retry {
     Later,
 }
 
+impl Retry {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Never => "no: the request itself must change",
+            Self::Elsewhere => "at another pod",
+            Self::Later => "later, or at another pod",
+        }
+    }
+}
+
 problem_types! {
     /// The body is no job.
     MalformedJob = "malformed-job", 400, "The body is not a prover job", Never;
@@ -124,13 +134,32 @@ impl<'de> Deserialize<'de> for ProblemType {
     }
 }
 
+impl utoipa::PartialSchema for ProblemType {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let names = Self::ALL.iter().map(ToString::to_string);
+        let table: String = Self::ALL
+            .iter()
+            .map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.slug(), kind.status(), kind.title(), kind.retry().advice()))
+            .collect();
+        utoipa::openapi::schema::Object::builder()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .enum_values(Some(names))
+            .description(Some(format!(
+                "What went wrong: `/problems/` and a stable name. A client that meets an unknown name goes by the status.\n\n\
+                 | name | status | meaning | try again? |\n|---|---|---|---|\n{table}"
+            )))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for ProblemType {}
+
 /// RFC 9457 problem details.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema, thiserror::Error)]
 #[error("{title}{}", detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
 pub struct Problem {
     /// `/problems/<slug>`.
     #[serde(rename = "type")]
-    #[schema(value_type = String, example = "/problems/padded-height-too-big")]
     pub problem_type: ProblemType,
     /// The type's text.
     pub title: String,

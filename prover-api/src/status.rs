@@ -81,9 +81,13 @@ pub struct JobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
     /// Estimated progress of the whole job, 0 to 1. The CPU prover offers nothing to measure: inside a proof this is elapsed time
-    /// over expected time.
+    /// over expected time. A GPU tells its stages.
     #[schema(minimum = 0.0, maximum = 1.0)]
     pub progress: f64,
+    /// Stage of the proof: `commit-main`, `commit-aux`, `commit-quotient`, `out-of-domain`, `deep`, `fri`, `open`. Only a GPU
+    /// tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
     /// Exact, once a worker has run the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log2_padded_height: Option<u8>,
@@ -133,6 +137,38 @@ pub struct DeviceInfo {
     pub restarts: u64,
     /// Largest log2 padded height that it takes with nothing else running.
     pub max_log2_padded_height: u8,
+    /// About a GPU; absent for other kinds, and until the worker was up once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuInfo>,
+}
+
+/// What there is to know of a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GpuInfo {
+    /// The worker's `CUDA_VISIBLE_DEVICES`: an ordinal, `GPU-…`, or `MIG-…`.
+    pub visible_device: String,
+    /// UUID of the device, as the vendor's tools show it.
+    pub uuid: String,
+    /// Compute capability, such as `9.0`.
+    pub compute_capability: String,
+    /// Bytes of memory in all.
+    pub memory_bytes: u64,
+    /// Bytes that were free when the worker started: what the plans are made for.
+    pub free_memory_bytes: u64,
+    /// Jobs that are traced ahead of the device at once, as far as the host's memory allows.
+    pub jobs_ahead: usize,
+    /// How a proof of each height fits, up to the largest that does.
+    pub plans: Vec<HeightPlan>,
+}
+
+/// How a proof of one height fits into a device's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeightPlan {
+    /// log2 of the padded height.
+    pub log2_padded_height: u8,
+    /// `full`, `3 of 8 cosets kept`, or `coset by coset`: the fewer cosets of the low-degree extension are kept, the more are
+    /// computed a second time.
+    pub plan: String,
 }
 
 /// What waits at one priority.

@@ -158,6 +158,7 @@ fn held() -> JobStatus {
         priority: Priority::Normal,
         position: None,
         progress: 0.5,
+        stage: None,
         log2_padded_height: Some(8),
         backend: Some("cpu".to_owned()),
         device: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gpu::choice::BackendChoice;
 use crate::scheduler::Backend;
 
 /// Takes proof jobs over HTTP and returns verified proofs.
@@ -25,6 +26,10 @@ pub enum Command {
     /// Prove what the service says, on stdin and stdout. Started by `serve`.
     #[command(hide = true)]
     Worker(Worker),
+    /// Say in plain words why the GPU is or is not used. Ends with 0 when it is usable, with 1 when it is not.
+    Doctor(Doctor),
+    /// Measure CPU and GPU at each height, and write the table that `serve --routing` reads.
+    Bench(Bench),
     /// Print the API's description (OpenAPI 3.1).
     Openapi,
 }
@@ -68,12 +73,13 @@ pub struct Serve {
     #[arg(long)]
     pub port_file: Option<PathBuf>,
     /// How to prove.
-    #[arg(long, env = "PROVER_POD_BACKEND", default_value = "cpu", value_parser = parse_backend)]
-    pub backend: Backend,
+    #[arg(long, env = "PROVER_POD_BACKEND", value_enum, default_value = "auto")]
+    pub backend: BackendChoice,
     /// The network that jobs come from. Mock networks need `--backend mock`, and only they may have it.
     #[arg(long, env = "PROVER_POD_NETWORK", value_enum)]
     pub network: Option<Network>,
-    /// Jobs at once. Default: 1 on the CPU, 16 with the mock backend.
+    /// Jobs at once. Default: 1 on the CPU; 2 for each GPU, one that it proves and one that is traced ahead of it; 16 with the
+    /// mock backend.
     #[arg(long, env = "TRITON_VM_MAX_CONCURRENT_JOBS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_concurrent_jobs: Option<u16>,
     /// File with bearer tokens, one a line, read again when it changes. Without it the API is open.
@@ -119,9 +125,17 @@ pub struct Serve {
     /// Serve the TVMP socket protocol on this Unix socket.
     #[arg(long, env = "PROVER_POD_TVMP_UNIX")]
     pub unix: Option<PathBuf>,
-    /// GPUs to use, as older prover servers have it. This build has no GPU backend: anything but 0 is reported and ignored.
+    /// Most GPUs to use, a worker process each. Default: all that `CUDA_VISIBLE_DEVICES` shows.
     #[arg(long, env = "TRITON_GPU_COUNT")]
     pub num_gpus: Option<u16>,
+    /// CPU proofs at once beside the GPUs, for jobs that ask for the CPU, that the routing sends there, or that are too big for
+    /// the GPU; 0 for none.
+    #[arg(long, env = "TRITON_VM_MAX_CPU_JOBS", default_value_t = 1)]
+    pub cpu_jobs: u16,
+    /// Which jobs go to the CPU of a pod with GPUs: `gpu` (none), `collections-on-cpu` (the members of ProofCollections), or a
+    /// file that `prover-pod bench` wrote.
+    #[arg(long, env = "PROVER_POD_ROUTING", default_value = "gpu", value_parser = parse_routing)]
+    pub routing: RoutingChoice,
     /// How lines are logged; `RUST_LOG` says which.
     #[arg(long, env = "PROVER_POD_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -134,9 +148,9 @@ pub struct Serve {
 #[derive(Debug, Args)]
 pub struct Worker {
     /// How to prove.
-    #[arg(long, value_parser = parse_backend)]
+    #[arg(long, value_enum)]
     pub backend: Backend,
-    /// Jobs at once, of the mock backend.
+    /// Jobs at once, of the GPU and the mock backend.
     #[arg(long, default_value_t = 1)]
     pub slots: usize,
     /// Clock cycles after which a program counts as endless.
@@ -147,12 +161,54 @@ pub struct Worker {
     pub log_format: LogFormat,
 }
 
-fn parse_backend(text: &str) -> Result<Backend, String> {
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Prove heights up to this log2 to time them; 22 takes a minute.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(0..=29))]
+    pub prove_up_to: u8,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// First log2 padded height.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=29))]
+    pub first: u8,
+    /// Last log2 padded height.
+    #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u8).range(8..=29))]
+    pub last: u8,
+    /// Proofs at each height, of which the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub runs: u8,
+    /// Heights that take the CPU longer than this are left out there.
+    #[arg(long, default_value_t = 60.0)]
+    pub cpu_seconds: f64,
+    /// File to write the table to. Default: only print it.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+/// Where the routing of a pod with GPUs comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoutingChoice {
+    /// All on the GPU.
+    Gpu,
+    /// Members of ProofCollections on the CPU.
+    CollectionsOnCpu,
+    /// A measured table.
+    File(PathBuf),
+}
+
+fn parse_routing(text: &str) -> Result<RoutingChoice, String> {
     match text {
-        "cpu" => Ok(Backend::Cpu),
-        "mock" => Ok(Backend::Mock),
-        "gpu" => Err("this build has no GPU backend; use --backend cpu".to_owned()),
-        _ => Err("a backend is cpu or mock".to_owned()),
+        "" => Err("give gpu, collections-on-cpu, or a file".to_owned()),
+        "gpu" => Ok(RoutingChoice::Gpu),
+        "collections-on-cpu" => Ok(RoutingChoice::CollectionsOnCpu),
+        file => Ok(RoutingChoice::File(file.into())),
     }
 }
 

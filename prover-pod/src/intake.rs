@@ -80,6 +80,19 @@ impl Intake {
         }
     }
 
+    /// Refuses a body by its declared length, before any of it is read. Compressed ones are shorter than what they hold.
+    ///
+    /// # Errors
+    /// [`ProblemType::PayloadTooLarge`].
+    pub fn admits(&self, declared: Option<u64>) -> Result<(), Problem> {
+        if declared.is_some_and(|length| length > self.max_job_bytes as u64) { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    fn too_large(&self) -> Problem {
+        let what = format!("at most {} bytes after decompression", self.max_job_bytes);
+        Problem::new(ProblemType::PayloadTooLarge).detail(what)
+    }
+
     /// Reads and decompresses a body. A bomb stops at the limit, whatever it claims to unpack to.
     ///
     /// # Errors
@@ -114,10 +127,7 @@ impl Intake {
                     return Err(Problem::new(ProblemType::MalformedJob).detail(what));
                 }
                 Ok(Ok(0)) => break,
-                Ok(Ok(_)) if bytes.len() > self.max_job_bytes => {
-                    let what = format!("at most {} bytes after decompression", self.max_job_bytes);
-                    return Err(Problem::new(ProblemType::PayloadTooLarge).detail(what));
-                }
+                Ok(Ok(_)) if bytes.len() > self.max_job_bytes => return Err(self.too_large()),
                 Ok(Ok(_)) => {}
             }
         }

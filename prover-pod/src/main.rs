@@ -4,10 +4,12 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Parser;
-use prover_pod::cli::{Cli, Command, LogFormat, Worker};
+use prover_pod::cli::{Bench, Cli, Command, Doctor, LogFormat, Worker};
+use prover_pod::gpu::bench::Plan;
 use prover_pod::scheduler::Backend;
-use prover_pod::worker::{CpuBackend, Limits, MockBackend, ProverBackend};
+use prover_pod::worker::{CpuBackend, GpuBackend, Limits, MockBackend, ProverBackend};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -19,9 +21,13 @@ fn main() -> ExitCode {
         }
         Command::Worker(options) => {
             start_logging(options.log_format);
+            // First of all: a process that cannot be dumped may not write to its own files in `/proc` either.
+            die_before_the_service();
             keep_secrets_off_disk();
             work(&options).map_err(anyhow::Error::from)
         }
+        Command::Doctor(options) => return doctor(&options),
+        Command::Bench(options) => bench(&options),
         Command::Openapi => {
             print!("{}", prover_pod::http::description());
             Ok(())
@@ -36,7 +42,29 @@ fn main() -> ExitCode {
     }
 }
 
+fn doctor(options: &Doctor) -> ExitCode {
+    let report = prover_pod::gpu::doctor::examine(options.prove_up_to);
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+    } else {
+        print!("{}", prover_pod::gpu::doctor::text(&report));
+    }
+    if report.gpu_is_usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn bench(options: &Bench) -> anyhow::Result<()> {
+    let plan =
+        Plan { first: options.first, last: options.last, runs: usize::from(options.runs), cpu_seconds: options.cpu_seconds };
+    let table = prover_pod::gpu::bench::measure(plan, |line| println!("{line}"))?;
+    if let Some(path) = &options.out {
+        std::fs::write(path, serde_json::to_vec_pretty(&table)?).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("written to {}; use it with `prover-pod serve --routing {}`", path.display(), path.display());
+    }
+    Ok(())
+}
+
 fn serve(options: prover_pod::cli::Serve) -> anyhow::Result<()> {
+    allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(prover_pod::serve::run(options));
     // Blocking threads may still verify proofs that nobody will fetch.
@@ -57,7 +85,10 @@ fn work(options: &Worker) -> io::Result<()> {
     let backend: Arc<dyn ProverBackend> = match options.backend {
         Backend::Cpu => Arc::new(CpuBackend { limits: Limits { cycles: options.cycle_limit, ..Limits::default() } }),
         Backend::Mock => Arc::new(MockBackend { slots: options.slots }),
-        Backend::Gpu => return Err(io::Error::other("this build has no GPU backend")),
+        Backend::Gpu => {
+            let limits = Limits { cycles: options.cycle_limit, ..Limits::default() };
+            Arc::new(GpuBackend::open(options.slots, limits).map_err(io::Error::other)?)
+        }
     };
     prover_pod::worker::run(backend, input, output)
 }
@@ -71,6 +102,22 @@ fn die_with_parent() -> io::Result<()> {
         return Err(io::Error::other("the service is gone"));
     }
     Ok(())
+}
+
+/// When memory runs out, the kernel is to take the worker, which is replaced, and not the service with its queue.
+fn die_before_the_service() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
+        tracing::debug!(%error, "the kernel's choice under memory pressure stays its own");
+    }
+}
+
+/// Each waiting caller holds a connection; the usual soft limit of 1024 files is for programs that use `select`.
+fn allow_many_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// No core dumps, and no reading of this process's memory by others of the same user: it holds witnesses.

@@ -36,8 +36,22 @@ const CACHED_BYTES_PER_ROW: u64 = 55_000;
 /// Peak bytes per padded row with the extension recomputed. Measured: 12.6 KB at 2^22 (49.2 GiB), 14.0 KB at 2^21.
 const JUST_IN_TIME_BYTES_PER_ROW: u64 = 14_500;
 
+/// Peak bytes of the host per padded row while the GPU proves: the 149 original columns of the main table twice (the second time
+/// to extend from), and the 49 original ones of the auxiliary table, of 24 bytes an element.
+const GPU_HOST_BYTES_PER_ROW: u64 = 2 * 149 * 8 + 49 * 24 + 200;
+
+/// Peak bytes of the host per padded row while a job is traced and its main table filled for the GPU: the table and the records
+/// that it is filled from.
+const GPU_AHEAD_BYTES_PER_ROW: u64 = 149 * 8 + 700;
+
+/// What a GPU worker takes of the host beside its jobs: code, kernels, the driver's context, page-locked buffers.
+pub const GPU_WORKER_BYTES: u64 = 1 << 30;
+
 /// What a worker takes beside the rows: code, thread stacks, the job itself.
 const BASE_BYTES: u64 = 96 << 20;
+
+/// What a job of a GPU worker takes beside its rows: the decoded job, thread stacks.
+const JOB_BYTES: u64 = 64 << 20;
 
 /// The proof system's own limit: log2 padded heights are below 30 (proof version 8).
 pub const MAX_LOG2_HEIGHT: u8 = 29;
@@ -50,6 +64,33 @@ pub fn proof_bytes(log2_height: u8, lde: LdeMode) -> u64 {
     };
     // Below 2^9 the trace domain stays at 512 rows: it must hold the randomizers.
     BASE_BYTES + (per_row << log2_height.clamp(9, 40))
+}
+
+/// Peak bytes of the host while a GPU proves `2^log2_height` padded rows.
+pub fn gpu_host_bytes(log2_height: u8) -> u64 {
+    JOB_BYTES + (GPU_HOST_BYTES_PER_ROW << log2_height.clamp(9, 40))
+}
+
+/// Peak bytes of the host while a job of `2^log2_height` padded rows is traced and its table filled ahead of a GPU.
+pub fn gpu_ahead_bytes(log2_height: u8) -> u64 {
+    JOB_BYTES + (GPU_AHEAD_BYTES_PER_ROW << log2_height.clamp(9, 40))
+}
+
+/// Whether the host's part of a GPU proof of `2^log2_height` rows fits into `free_bytes`.
+///
+/// # Errors
+/// [`TooBig`], with the largest height that would fit.
+pub fn gpu_host_plan(log2_height: u8, free_bytes: u64) -> Result<MemoryPlan, TooBig> {
+    let bytes = gpu_host_bytes(log2_height);
+    if log2_height <= MAX_LOG2_HEIGHT && bytes <= free_bytes {
+        return Ok(MemoryPlan { lde: LdeMode::Cached, bytes });
+    }
+    Err(TooBig { largest: largest_gpu_log2_height(free_bytes) })
+}
+
+/// Largest log2 padded height whose host part of a GPU proof fits into `free` bytes; 0 when none does.
+pub fn largest_gpu_log2_height(free: u64) -> u8 {
+    (0..=MAX_LOG2_HEIGHT).rev().find(|&h| gpu_host_bytes(h) <= free).unwrap_or(0)
 }
 
 /// Largest log2 padded height that fits into `free` bytes in any mode; 0 when none does.

@@ -1,5 +1,6 @@
 //! Metrics for Prometheus. Labels come from closed sets: priorities, kinds, outcomes, backends, worker numbers.
 
+use crate::gpu::nvml::GpuMetrics;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -21,6 +22,7 @@ pub struct Metrics {
     ready: IntGauge,
     device_memory_bytes: IntGaugeVec,
     device_ready: IntGaugeVec,
+    gpus: GpuMetrics,
     jobs: IntCounterVec,
     stage_seconds: HistogramVec,
     /// log2 padded heights of inspected jobs.
@@ -106,6 +108,7 @@ impl Metrics {
             ready: int("ready", "1 when some device is ready and the pod is not draining")?,
             device_memory_bytes: ints("worker_resident_bytes", "Resident memory of worker processes", &["worker", "backend"])?,
             device_ready: ints("device_ready", "1 when the device takes jobs", &["worker", "backend"])?,
+            gpus: GpuMetrics::new(&registry)?,
             jobs: counters("jobs_total", "Finished jobs by kind, outcome and backend", &["kind", "outcome", "backend"])?,
             stage_seconds,
             padded_heights: histogram(
@@ -119,7 +122,11 @@ impl Metrics {
                 prometheus::exponential_buckets(0.002, 2.0, 10)?,
             )?,
             verification_failures,
-            worker_restarts: counters("worker_restarts_total", "Deaths of worker processes", &["worker"])?,
+            worker_restarts: counters(
+                "worker_restarts_total",
+                "Ends of worker processes: stopped by the service to end a job, or died of themselves",
+                &["worker", "cause"],
+            )?,
             http_requests: counters("http_requests_total", "HTTP answers", &["method", "route", "status"])?,
             tvmp_requests: counters("tvmp_requests_total", "TVMP connections by outcome", &["outcome"])?,
             registry,
@@ -155,6 +162,7 @@ impl Metrics {
             self.device_memory_bytes.with_label_values(&labels).set(as_i64(device.rss_bytes));
             self.device_ready.with_label_values(&labels).set(i64::from(device.ready));
         }
+        self.gpus.refresh(devices);
     }
 
     /// Counts a job that ended.
@@ -162,7 +170,7 @@ impl Metrics {
         let backend = status.backend.as_deref().unwrap_or("none");
         let outcome = match (status.state, &status.problem) {
             (JobState::Done, _) => "done",
-            (JobState::Cancelled, _) => "cancelled",
+            (JobState::Cancelled, None) => "cancelled",
             (_, Some(problem)) => problem.problem_type.slug(),
             _ => "failed",
         };

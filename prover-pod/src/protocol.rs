@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 
-use prover_api::JobId;
+use prover_api::{GpuInfo, JobId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -65,6 +65,12 @@ pub enum FromWorker {
         slots: usize,
         /// Name of the device, for people.
         device: String,
+        /// Largest log2 padded height that the device takes, where it has memory of its own.
+        #[serde(default)]
+        max_log2_padded_height: Option<u8>,
+        /// About a GPU.
+        #[serde(default)]
+        gpu: Option<GpuInfo>,
     },
     /// Alive; from a thread of its own.
     Heartbeat {
@@ -82,6 +88,15 @@ pub enum FromWorker {
     Traced {
         /// Which.
         job: JobId,
+    },
+    /// A stage of the proof begins.
+    Stage {
+        /// Which job.
+        job: JobId,
+        /// Name of the stage.
+        stage: String,
+        /// Share of the proof's time that is over, 0 to 1.
+        progress: f64,
     },
     /// The payload is the proof, as `bincode(Proof)`.
     Proved {

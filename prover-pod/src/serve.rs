@@ -10,18 +10,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::cli::{LogFormat, Serve};
+use crate::cli::Serve;
+use crate::gpu::choice::{BackendChoice, Decision};
 use crate::http::{Api, Server, TlsFiles, TlsReloader, Tokens, router};
 use crate::intake::Intake;
-use crate::memory::available_bytes;
+use crate::layout;
+use crate::memory::{GPU_WORKER_BYTES, available_bytes};
 use crate::metrics::Metrics;
-use crate::pool::PoolConfig;
 use crate::scheduler::{Backend, Config, MemoryGate};
 use crate::service::{Service, ServiceConfig};
 use crate::tvmp;
-
-/// Time that a worker has from start to self-test proof. A small proof on a loaded host.
-const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Time for answers to be taken after the last job has ended.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -67,11 +65,7 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
         tokio::spawn(tvmp::serve_unix(listener, service.clone(), stopped.clone()));
     }
 
-    let api = Api {
-        service: service.clone(),
-        intake: Intake::new(options.max_body_bytes, prover_api::MAX_JOB_BYTES),
-        grace_period: options.grace_period,
-    };
+    let api = Api { service: service.clone(), intake: Intake::new(options.max_body_bytes, prover_api::MAX_JOB_BYTES) };
     let scheme = if server.is_tls() { "https" } else { "http" };
     let serving = tokio::spawn(server.serve(router(api, tokens), stopped));
     if let Some(path) = &options.port_file {
@@ -93,7 +87,7 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
 }
 
 fn check_network(options: &Serve) -> anyhow::Result<()> {
-    let mock = options.backend == Backend::Mock;
+    let mock = options.backend == BackendChoice::Mock;
     match options.network {
         Some(network) if network.is_mock() != mock => bail!(
             "{} and --backend {} do not go together: the mock networks (regtest, testnet-mock) have mock proofs, all others real ones",
@@ -103,46 +97,30 @@ fn check_network(options: &Serve) -> anyhow::Result<()> {
         ),
         _ => {}
     }
-    if options.num_gpus.is_some_and(|gpus| gpus > 0) {
-        warn!(num_gpus = options.num_gpus, "this build has no GPU backend: all proofs are made on the CPU");
-    }
     Ok(())
 }
 
 fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
-    let mock = options.backend == Backend::Mock;
-    let jobs = usize::from(options.max_concurrent_jobs.unwrap_or(if mock { 16 } else { 1 }));
+    let decision = layout::decide(options)?;
+    let workers = layout::workers(options, &decision)?;
     let limit = match options.memory_limit {
         Some(limit) => limit,
         None => {
             let free = available_bytes().context("cannot tell how much memory there is; give --memory-limit")?;
-            free.saturating_sub(options.max_body_bytes.min(free / 8))
+            let gpus = workers.iter().filter(|worker| worker.backend == Backend::Gpu).count() as u64;
+            free.saturating_sub(options.max_body_bytes.min(free / 8)).saturating_sub(gpus * GPU_WORKER_BYTES)
         }
     };
     let memory = MemoryGate { limit };
+    let (routing, measured) = layout::routing(&options.routing)?;
+    let main = workers.first().map_or(Backend::Cpu, |worker| worker.backend);
     info!(
         memory_limit_bytes = limit,
-        max_log2_padded_height = memory.largest(options.backend).min(options.max_log2_padded_height.unwrap_or(u8::MAX)),
-        backend = options.backend.name(),
-        jobs,
+        max_log2_padded_height = memory.largest(main).min(options.max_log2_padded_height.unwrap_or(u8::MAX)),
+        backend = main.name(),
+        workers = workers.len(),
         "capacity"
     );
-    let program = match &options.worker_program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe().context("cannot find this program's own file")?,
-    };
-    let log_format = if options.log_format == LogFormat::Json { "json" } else { "text" };
-    // The mock prover only sleeps: one process serves all slots. A CPU proof takes all cores, and is cancelled with its process.
-    let (processes, slots) = if mock { (1, jobs) } else { (jobs, 1) };
-    let args = ["worker", "--backend", options.backend.name(), "--log-format", log_format].map(str::to_owned);
-    let limits = ["--slots".to_owned(), slots.to_string(), "--cycle-limit".to_owned(), options.cycle_limit.to_string()];
-    let worker = PoolConfig {
-        program,
-        args: args.into_iter().chain(limits).collect(),
-        env: Vec::new(),
-        heartbeat_timeout: options.heartbeat_timeout,
-        start_timeout: START_TIMEOUT,
-    };
     Ok(ServiceConfig {
         scheduler: Config {
             max_queued: options.max_queued,
@@ -150,11 +128,13 @@ fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
             proof_cache_bytes: options.proof_cache_bytes,
             quarantine_after: options.quarantine_after,
             max_log2_padded_height: options.max_log2_padded_height,
+            routing,
             ..Config::default()
         },
         memory,
-        workers: vec![worker; processes],
-        mock,
+        workers,
+        measured,
+        mock: decision == Decision::Mock,
     })
 }
 

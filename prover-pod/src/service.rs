@@ -4,6 +4,7 @@
 
 mod answer;
 mod effects;
+mod hybrid;
 mod status;
 
 use std::collections::HashMap;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 pub use answer::{Answer, ClientId, Ticket};
 use bytes::Bytes;
-use prover_api::{JobId, JobKind, JobStatus, Priority};
-pub use status::problem_of;
+use prover_api::{GpuInfo, JobId, JobKind, JobState, JobStatus, Priority};
+pub use status::{draining, problem_of};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{info, warn};
 use triton_vm::prelude::Claim;
@@ -22,11 +23,19 @@ use crate::metrics::Metrics;
 use crate::pool::{PoolConfig, PoolEvent, WorkerHandle, supervise};
 use crate::protocol::FromWorker;
 use crate::scheduler::{
-    Accepted, BodyId, Config, CostModel, Effect, InterestId, MemoryGate, Refusal, Scheduler, Submission, Time, WorkerId,
+    Accepted, Backend, BodyId, Config, CostModel, Effect, InterestId, MemoryGate, Offer, Refusal, Scheduler, Submission, Time,
+    WorkerId,
 };
+
+/// Values of the label `cause` of the metric for ends of workers.
+const STOPPED: &str = "stopped";
+const DIED: &str = "died";
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Time that a client has to fetch a proof from a pod that shuts down. It knows of the proof at once, by the events.
+const COLLECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a pod's service is made.
 #[derive(Debug, Clone)]
@@ -37,6 +46,8 @@ pub struct ServiceConfig {
     pub memory: MemoryGate,
     /// How to run workers, one entry a process.
     pub workers: Vec<PoolConfig>,
+    /// Measured seconds of proofs, by kind of prover and log2 padded height; others are estimated.
+    pub measured: Vec<(Backend, u8, f64)>,
     /// Whether this pod serves the mock networks: typed mock jobs and nothing else.
     pub mock: bool,
 }
@@ -99,6 +110,10 @@ struct State {
     detached_by: HashMap<InterestId, (JobId, ClientId)>,
     watchers: HashMap<JobId, watch::Sender<JobStatus>>,
     workers: HashMap<WorkerId, WorkerState>,
+    /// Of jobs on a GPU: the stage of the proof and the share of its time that is over.
+    stages: HashMap<JobId, (String, f64)>,
+    /// Proofs that callers without a connection wait for: how many have not fetched it, and since when they can.
+    uncollected: HashMap<JobId, (usize, Time)>,
 }
 
 /// What the shell knows of a live job beside the scheduler.
@@ -113,6 +128,7 @@ struct WorkerState {
     generation: u64,
     handle: Option<WorkerHandle>,
     device: String,
+    gpu: Option<GpuInfo>,
     rss_bytes: u64,
     restarts: u64,
 }
@@ -121,10 +137,18 @@ impl Service {
     /// Starts the workers and the clock. Ends with the runtime.
     pub fn start(config: ServiceConfig, metrics: Metrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut costs = CostModel::new(cores);
+        for (backend, log2_height, seconds) in config.measured {
+            costs.learn(backend, log2_height, seconds);
+        }
+        let mut scheduler = Scheduler::new(config.scheduler, config.memory, costs);
+        for (index, worker) in config.workers.iter().enumerate() {
+            scheduler.expect_worker(WorkerId(index as u32), worker.backend);
+        }
         let service = Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
-                    scheduler: Scheduler::new(config.scheduler, config.memory, CostModel::new(cores)),
+                    scheduler,
                     next_interest: 0,
                     bodies: HashMap::new(),
                     facts: HashMap::new(),
@@ -135,6 +159,8 @@ impl Service {
                     detached_by: HashMap::new(),
                     watchers: HashMap::new(),
                     workers: HashMap::new(),
+                    stages: HashMap::new(),
+                    uncollected: HashMap::new(),
                 }),
                 started: Instant::now(),
                 mock: config.mock,
@@ -213,15 +239,28 @@ impl Service {
     pub fn proof(&self, job: JobId) -> Option<Bytes> {
         let mut state = self.lock();
         state.scheduler.touch_proof(job);
+        if let Some((callers, _)) = state.uncollected.get_mut(&job) {
+            *callers -= 1;
+            if *callers == 0 {
+                state.uncollected.remove(&job);
+            }
+        }
         state.proofs.get(&job).cloned()
     }
 
-    /// No new jobs from now on. Ends when no job is left; running ones go on until then.
+    /// No new jobs from now on. Ends when no job is left, running ones go on until then, and when their proofs have been fetched,
+    /// or have waited for it for [`COLLECT_WITHIN`].
     pub async fn drain(&self) {
         self.with(|state, now, effects| state.scheduler.drain(now, effects));
-        while !self.lock().scheduler.is_idle() {
+        while !self.is_drained() {
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        let (state, now) = (self.lock(), self.now());
+        let expected = |&(_, since): &(usize, Time)| now.saturating_sub(since) < COLLECT_WITHIN;
+        state.scheduler.is_idle() && !state.uncollected.values().any(expected)
     }
 
     /// Whether [`Self::drain`] was called.
@@ -247,6 +286,7 @@ impl Service {
                 force_cpu: request.force_cpu,
                 max_log2_padded_height: request.max_log2_padded_height,
                 log2_padded_height: request.log2_padded_height,
+                kind: request.kind,
                 deadline,
                 interest,
             };
@@ -287,14 +327,19 @@ impl Service {
     fn on_pool(&self, event: PoolEvent) {
         match event {
             PoolEvent::Started { worker, generation, handle } => {
+                for cause in [STOPPED, DIED] {
+                    // Alerts need the zero.
+                    self.metrics().worker_restarts.with_label_values(&[&worker.to_string(), cause]).inc_by(0);
+                }
                 let mut state = self.lock();
                 let entry = state.workers.entry(worker).or_default();
                 entry.generation = generation;
                 entry.handle = Some(handle);
                 entry.restarts = generation - 1;
             }
-            PoolEvent::Died { worker, generation, reason: _ } => {
-                self.metrics().worker_restarts.with_label_values(&[&worker.to_string()]).inc();
+            PoolEvent::Died { worker, generation, stopped } => {
+                let cause = if stopped { STOPPED } else { DIED };
+                self.metrics().worker_restarts.with_label_values(&[&worker.to_string(), cause]).inc();
                 self.with(|state, now, effects| {
                     if state.workers.get(&worker).is_some_and(|known| known.generation == generation) {
                         if let Some(known) = state.workers.get_mut(&worker) {
@@ -319,20 +364,22 @@ impl Service {
                     known.rss_bytes = rss_bytes;
                 }
             }
-            FromWorker::Hello { backend, slots, device } => {
+            FromWorker::Hello { backend, slots, device, max_log2_padded_height, gpu } => {
                 if let Some(known) = self.lock().workers.get_mut(&worker) {
                     known.device.clone_from(&device);
+                    known.gpu = gpu;
                 }
+                let offer = Offer { backend, jobs: slots, max_log2_padded_height };
                 let service = self.clone();
                 tokio::spawn(async move {
-                    let ok = backend == crate::scheduler::Backend::Mock
+                    let ok = backend == Backend::Mock
                         || service.is_valid(Arc::new(crate::worker::self_test_claim()), payload.into()).await;
                     if ok {
-                        service.with(|state, now, effects| state.scheduler.worker_up(now, worker, backend, slots, effects));
+                        service.with(|state, now, effects| state.scheduler.worker_up(now, worker, offer, effects));
                     } else {
                         service.metrics().verification_failures.with_label_values(&[backend.name()]).inc();
                         warn!(%worker, device, "the self-test proof does not verify; restarting the worker");
-                        service.kill(worker);
+                        service.reject(worker);
                     }
                 });
             }
@@ -342,6 +389,14 @@ impl Service {
                 self.with(|state, now, effects| {
                     state.scheduler.inspected(now, worker, job, log2_padded_height, effects);
                 });
+            }
+            FromWorker::Stage { job, stage, progress } => {
+                let mut state = self.lock();
+                let view = state.scheduler.view(job);
+                if view.is_some_and(|view| view.worker == Some(worker) && view.state == JobState::Proving) {
+                    state.stages.insert(job, (stage, progress.clamp(0.0, 1.0)));
+                    self.publish(&mut state, job);
+                }
             }
             FromWorker::Traced { job } => {
                 self.with(|state, now, effects| state.scheduler.traced(now, worker, job, effects));
@@ -362,9 +417,9 @@ impl Service {
         }
     }
 
-    fn kill(&self, worker: WorkerId) {
+    fn reject(&self, worker: WorkerId) {
         if let Some(handle) = self.lock().workers.get(&worker).and_then(|known| known.handle.clone()) {
-            handle.kill();
+            handle.reject();
         }
     }
 

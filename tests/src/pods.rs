@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -37,13 +37,26 @@ impl Pod {
     ///
     /// When the binary is missing or the process does not listen in time; the error shows its log.
     pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_at("127.0.0.1:0", arguments, &[])
+    }
+
+    /// The same on an address of the caller's choice, with further variables in its environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pod::start`].
+    pub fn start_at(listen: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port_file = folder.path().join("port");
         let log = fs::File::create(folder.path().join("log"))?;
         let child = Command::new(binary("prover-pod")?)
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text", "--port-file"])
+            .args(["serve", "--listen", listen, "--port-file"])
             .arg(&port_file)
             .args(arguments)
+            // Tests of the contract name the CPU; those of GPUs ask for one.
+            .env("PROVER_POD_BACKEND", std::env::var_os("PROVER_POD_BACKEND").unwrap_or_else(|| "cpu".into()))
+            .envs(environment.iter().copied())
+            .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -111,15 +124,64 @@ impl Pod {
         Ok(())
     }
 
+    /// SIGTERM: the pod drains.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process any more.
+    pub fn terminate(&self) -> Result<()> {
+        signal(self.pid(), "TERM")
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not in time; the error shows its log.
+    pub async fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "prover-pod does not end:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
-        let mut text = String::new();
-        let read = fs::File::open(self.folder.path().join("log")).and_then(|mut file| file.read_to_string(&mut text));
-        match read {
-            Ok(_) => text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"),
+        match self.whole_log() {
+            Ok(text) => text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"),
             Err(error) => format!("(no log: {error})"),
         }
     }
+
+    /// All that it and its workers logged.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn whole_log(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        fs::File::open(self.folder.path().join("log"))?.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The folder that it was started in; the log lies there too.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Sends a signal by its name without `SIG`.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn signal(pid: u32, name: &str) -> Result<()> {
+    ensure!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?.success(), "kill -{name} {pid}");
+    Ok(())
 }
 
 impl Drop for Pod {

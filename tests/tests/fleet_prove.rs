@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use upgrader_fleet_tests::pods::{Pod, binary};
 
 fn fleet(folder: &Path, pod: &Pod, arguments: &[&str]) -> Result<Output> {
@@ -57,5 +57,39 @@ async fn a_failing_program_is_refused_before_it_is_sent() -> Result<()> {
     let refused = fleet(folder.path(), &pod, &["prove", "wrong.tasm"])?;
     ensure!(refused.status.code() == Some(1) && text(&refused.stderr).contains("an assertion does not hold"));
     ensure!(!folder.path().join("proofs").exists());
+    Ok(())
+}
+
+/// A whole transaction by the command alone. The device returns stored proofs, so that this takes seconds; they are real.
+#[tokio::test]
+async fn a_transaction_becomes_a_collection_that_main_net_accepts() -> Result<()> {
+    let fake = binary("fake-worker")?;
+    let mut pod = Pod::start(&["--worker-program", fake.to_str().context("is text")?])?;
+    pod.ready().await?;
+    let folder = tempfile::tempdir()?;
+    ensure!(fleet(folder.path(), &pod, &["example", "tx.json"])?.status.success());
+    ensure!(!fleet(folder.path(), &pod, &["example", "tx.json"])?.status.success(), "never overwritten");
+    let proven = fleet(folder.path(), &pod, &["prove", "tx.json", "-o", "out", "--priority", "high"])?;
+    ensure!(proven.status.success(), "{}", text(&proven.stderr));
+    ensure!(text(&proven.stderr).contains("valid under the rules of main"), "{}", text(&proven.stderr));
+    let verified = fleet(folder.path(), &pod, &["verify", "out/tx"])?;
+    ensure!(verified.status.success(), "{}", text(&verified.stdout));
+    ensure!(
+        text(&verified.stdout).matches(" valid").count() == 7,
+        "six proofs and their collection: {}",
+        text(&verified.stdout)
+    );
+
+    let proof = folder.path().join("out/tx/kernel-to-outputs.proof");
+    let mut bytes = std::fs::read(&proof)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&proof, bytes)?;
+    let verified = fleet(folder.path(), &pod, &["verify", "out/tx"])?;
+    ensure!(verified.status.code() == Some(1) && text(&verified.stdout).contains("NOT VALID"), "{}", text(&verified.stdout));
+    for format in ["table", "wide"] {
+        let status = fleet(folder.path(), &pod, &["status", "-o", format])?;
+        ensure!(status.status.success() && text(&status.stdout).contains(pod.url()), "{}", text(&status.stdout));
+    }
     Ok(())
 }

@@ -178,6 +178,25 @@ async fn too_big_is_said_at_once_while_the_device_is_busy() -> Result<()> {
     Ok(())
 }
 
+/// A pod with little memory says what does not fit, and proves what fits only without the cached low-degree extension.
+#[tokio::test]
+async fn memory_decides_whether_and_how_a_job_is_proven() -> Result<()> {
+    let pod = pod(&["--memory-limit", "400Mi"]).await?;
+    let capacity: Capacity = send(Method::GET, &format!("{}/v1/capacity", pod.url()), None, &[]).await?.json().await?;
+    ensure!(capacity.max_log2_padded_height == Some(14), "{capacity:?}");
+    let refused = problem(post(pod.url(), bytes(&of_height(15, 21)), &[]).await?).await?;
+    ensure!(refused.log2_padded_height == Some(15) && refused.max_log2_padded_height == Some(14), "{refused:?}");
+    for (height, mode) in [(10, "Cached"), (13, "JustInTime")] {
+        let job = of_height(height, 20);
+        let answer = post(pod.url(), bytes(&job), &[]).await?;
+        ensure!(answer.status() == StatusCode::OK, "{}", pod.log());
+        ensure!(proof::verify(&job.claim, &answer.bytes().await?).is_ok());
+        let line = format!("job: running job={} worker=0 lde={mode}", job.id());
+        ensure!(pod.whole_log()?.contains(&line), "no `{line}` in\n{}", pod.log());
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn deadlines_and_priorities() -> Result<()> {
     let pod = pod(&[]).await?;

@@ -174,12 +174,24 @@ fn address(pod: &Pod) -> Result<SocketAddr> {
     Ok(pod.url().trim_start_matches("http://").parse()?)
 }
 
-/// A gigabyte is declared and never comes: the connection's patience ends, nothing is allocated for it.
+/// A gigabyte is declared: that is refused at once, without a byte of it; and as chunks without a declared length nothing is
+/// allocated before it comes.
 async fn declared_gigabyte(pod: &Pod) -> Result<()> {
     let before = upgrader_fleet_tests::pods::own_resident_bytes(pod.pid())?;
     let mut stream = TcpStream::connect(address(pod)?).await?;
     let head = format!(
         "POST /v1/proofs HTTP/1.1\r\nHost: pod\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1073741824\r\n\r\n{{\"claim\":"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.context("no answer at once")??;
+    let answer = String::from_utf8(answer)?;
+    println!("{:45} {:>6} {}", "a declared gigabyte", 413, T::PayloadTooLarge);
+    ensure!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("/problems/payload-too-large"), "{answer}");
+
+    let mut stream = TcpStream::connect(address(pod)?).await?;
+    let head = format!(
+        "POST /v1/proofs HTTP/1.1\r\nHost: pod\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n40000000\r\n{{\"claim\":"
     );
     stream.write_all(head.as_bytes()).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;

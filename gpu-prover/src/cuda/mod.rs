@@ -15,6 +15,7 @@ mod columns;
 mod deep;
 mod device;
 mod extend;
+pub mod facts;
 pub mod faults;
 mod job;
 mod launch;

@@ -135,6 +135,7 @@ pub fn status(state: JobState) -> JobStatus {
         priority: Priority::Normal,
         position: None,
         progress: 0.5,
+        stage: None,
         log2_padded_height: Some(8),
         backend: Some("cpu".to_owned()),
         device: None,

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use prover_api::{PROBLEM_JSON, Problem, ProblemType};
 
 use crate::scheduler::Refusal;
-use crate::service::{Answer, problem_of};
+use crate::service::{Answer, draining, problem_of};
 
 /// An error answer.
 #[derive(Debug, Clone)]
@@ -46,12 +46,8 @@ pub fn ended(answer: &Answer) -> Problem {
         Answer::Failed(failure) => problem_of(failure),
         Answer::DeadlineExceeded => Problem::new(ProblemType::DeadlineExceeded),
         Answer::Cancelled => Problem::new(ProblemType::Cancelled),
-        Answer::Draining { retry_after } => draining(retry_after.as_secs().max(1)),
+        Answer::Draining { retry_after } => draining(retry_after.as_secs()),
     }
-}
-
-fn draining(seconds: u64) -> Problem {
-    Problem { retry_after_seconds: Some(seconds), ..Problem::new(ProblemType::Draining).detail("ask another pod") }
 }
 
 impl IntoResponse for ApiError {

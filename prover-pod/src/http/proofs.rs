@@ -68,6 +68,7 @@ pub async fn submit(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body)
         return Err(super::refused(crate::scheduler::Refusal::Draining).into());
     }
     let encoding = Encoding::parse(text(&headers, header::CONTENT_ENCODING.as_str())?)?;
+    api.intake.admits(declared_length(&headers))?;
     let bytes = api.intake.read(body.into_data_stream(), encoding).await?;
     let mock = api.service.is_mock();
     // Tens of megabytes of JSON are walked once; that must not hold up the other connections.
@@ -137,7 +138,7 @@ pub async fn proof(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Resul
     let status = api.service.status(job).ok_or_else(|| about(job, Problem::new(ProblemType::NotFound)))?;
     Err(match status.state {
         JobState::Failed => about(job, status.problem.unwrap_or_else(|| Problem::new(ProblemType::Internal))),
-        JobState::Cancelled => about(job, Problem::new(ProblemType::Cancelled)),
+        JobState::Cancelled => about(job, status.problem.unwrap_or_else(|| Problem::new(ProblemType::Cancelled))),
         JobState::Done => {
             about(job, Problem::new(ProblemType::NotFound).detail("the proof has left the cache; post the job again"))
         }
@@ -186,7 +187,7 @@ const PROGRESS: Duration = Duration::from_millis(500);
 fn proof_response(api: &Api, job: JobId, proof: Bytes) -> Response {
     let mut response = proof.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(super::PROOF));
     if let Ok(id) = HeaderValue::from_str(&job.to_string()) {
         headers.insert(headers::JOB_ID, id);
     }
@@ -224,6 +225,11 @@ fn wishes(headers: &HeaderMap) -> Result<Wishes, Problem> {
     let deadline = text(headers, headers::DEADLINE)?.map(|value| parse_deadline(value, SystemTime::now())).transpose()?;
     let kind = text(headers, headers::JOB_KIND)?.map(JobKind::from_name).unwrap_or_default();
     Ok(Wishes { priority, force_cpu, deadline, kind })
+}
+
+/// What the caller says that it will send; nothing for a body in chunks.
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn client_id(headers: &HeaderMap) -> Result<ClientId, Problem> {

@@ -1,10 +1,13 @@
 //! Who gets which slot. Called after every input.
 
+use std::collections::BTreeMap;
+
 use prover_api::JobId;
 
 use super::admission::Admission;
 use super::job::{Job, Phase};
-use super::state::{Scheduler, place};
+use super::routing::Why;
+use super::state::{Place, Scheduler, place};
 use super::{Backend, Effect, Failure, Time, WorkerId};
 use crate::memory::MemoryPlan;
 
@@ -34,9 +37,8 @@ impl Scheduler {
         for &(_, _, id) in &self.waiting {
             let Some(job) = self.jobs.get(&id) else { continue };
             let Some(worker) = self.best_worker(job, &free) else { continue };
-            let backend = self.workers.get(&worker)?.backend;
             return match job.log2_padded_height {
-                Some(height) if self.admit(backend, height, job.attempts > 0) == Admission::Wait => None,
+                Some(height) if self.admit(id, worker, height, job.attempts > 0) == Admission::Wait => None,
                 _ => Some((id, worker)),
             };
         }
@@ -56,10 +58,15 @@ impl Scheduler {
         preferred.filter(usable).or_else(|| eligible.into_iter().find(usable))
     }
 
+    /// Whether the job may go to that worker. Whoever is free may look at one whose height nobody knows, unless its caller wants
+    /// no GPU.
     fn is_eligible(&self, job: &Job, id: WorkerId) -> bool {
         let Some(worker) = self.workers.get(&id) else { return false };
-        let has_cpu = self.workers.values().any(|worker| worker.backend == Backend::Cpu && worker.usable());
-        !(job.body().force_cpu && worker.backend == Backend::Gpu && has_cpu)
+        match (self.route_of(job), job.log2_padded_height) {
+            (Some(Ok(route)), Some(height)) => route.backend == worker.backend && height <= self.largest_on(worker),
+            (Some(Err(_)), _) => false,
+            _ => !(job.body().force_cpu && worker.backend == Backend::Gpu && self.room().cpu.is_some()),
+        }
     }
 
     fn start(&mut self, now: Time, id: JobId, worker_id: WorkerId, effects: &mut Vec<Effect>) {
@@ -86,15 +93,23 @@ impl Scheduler {
     pub(super) fn advance(&mut self, now: Time, id: JobId, effects: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (Some(slot), Phase::Idle) = (job.slot, job.phase) else { return };
-        let Some(backend) = self.workers.get(&slot).map(|worker| worker.backend) else { return };
         let (body, frugal) = (job.body().id, job.attempts > 0);
         let Some(height) = job.log2_padded_height else {
             self.set_phase(id, Phase::Inspecting(slot));
             effects.push(Effect::Inspect { worker: slot, job: id, body });
             return;
         };
-        match self.admit(backend, height, frugal) {
+        if !self.is_eligible(job, slot) {
+            // Its height, now that it is known, sends it to another kind of prover.
+            self.drop_trace(id, effects);
+            self.release_slot(id);
+            self.wait_again(now, id, effects);
+            return;
+        }
+        let why = self.route_of(job).and_then(Result::ok).map_or(Why::OnlyKind, |route| route.why);
+        match self.admit(id, slot, height, frugal) {
             Admission::Now(MemoryPlan { lde, bytes }) => {
+                self.make_room(id, bytes, effects);
                 self.reserved.insert(id, bytes);
                 let Some(job) = self.jobs.get_mut(&id) else { return };
                 if job.traced_on.take() == Some(slot) {
@@ -103,11 +118,12 @@ impl Scheduler {
                 } else {
                     job.phase = Phase::Tracing(slot);
                 }
-                effects.push(Effect::Prove { worker: slot, job: id, body, lde });
+                effects.push(Effect::Prove { worker: slot, job: id, body, lde, why });
                 effects.push(Effect::Changed { job: id });
             }
             Admission::Wait => {
                 // Another slot's job has the memory. Back to the queue's head until it ends.
+                self.drop_trace(id, effects);
                 self.release_slot(id);
                 self.wait_again(now, id, effects);
             }
@@ -119,19 +135,26 @@ impl Scheduler {
         }
     }
 
-    /// Work outside the slots: learn the height of each waiting job, so that one too big is refused at once and not when its
-    /// turn comes; then trace the next jobs ahead.
+    /// Work outside the slots: trace the next jobs ahead, and learn the height of each waiting job, so that one too big is refused
+    /// at once and not when its turn comes. A worker traces fewer jobs ahead than it has lanes: one is always left for heights.
     fn fill_lanes(&mut self, effects: &mut Vec<Effect>) {
-        let lanes: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, worker)| worker.usable() && worker.lane.is_none()).map(|(&id, _)| id).collect();
-        if lanes.is_empty() {
-            return;
-        }
-        for lane in lanes {
-            if let Some(id) = self.next_unknown(lane) {
-                self.occupy_lane(lane, id, Phase::Inspecting(lane), effects);
-            } else if let Some(id) = self.next_to_trace(lane) {
-                self.occupy_lane(lane, id, Phase::TracingAhead(lane), effects);
+        loop {
+            let lanes: Vec<WorkerId> =
+                self.workers.iter().filter(|(_, worker)| worker.has_free_lane()).map(|(&id, _)| id).collect();
+            let mut found = false;
+            // One for each worker in turn, so that the queue's head spreads over the devices.
+            for lane in lanes {
+                let next = match self.next_to_trace(lane, effects) {
+                    Some(id) => Some((id, Phase::TracingAhead(lane))),
+                    None => self.next_unknown(lane).map(|id| (id, Phase::Inspecting(lane))),
+                };
+                if let Some((id, phase)) = next {
+                    self.occupy_lane(lane, id, phase, effects);
+                    found = true;
+                }
+            }
+            if !found {
+                return;
             }
         }
     }
@@ -142,28 +165,78 @@ impl Scheduler {
         unknown.find(|id| self.jobs.get(id).is_some_and(|job| self.is_eligible(job, lane)))
     }
 
-    /// The first waiting job that could be traced ahead, while fewer are than the configuration admits.
-    fn next_to_trace(&self, lane: WorkerId) -> Option<JobId> {
-        if self.config.trace_ahead == 0 {
+    /// The first waiting job that should be traced ahead on `lane`, while the worker and the host's memory have room for it. The
+    /// trace of a job further behind makes room: the device would have to wait for the urgent one's otherwise.
+    fn next_to_trace(&mut self, lane: WorkerId, effects: &mut Vec<Effect>) -> Option<JobId> {
+        let max_ahead = self.workers.get(&lane)?.max_ahead;
+        if max_ahead == 0 {
             return None;
         }
-        let is_ahead = |job: &&Job| job.traced_on.is_some() || matches!(job.phase, Phase::TracingAhead(_));
-        if self.jobs.values().filter(is_ahead).count() >= self.config.trace_ahead {
-            return None;
-        }
-        let ready = |id: &JobId| {
-            self.jobs.get(id).is_some_and(|job| {
-                let untouched = job.phase == Phase::Idle && job.traced_on.is_none();
-                untouched && job.log2_padded_height.is_some() && self.is_eligible(job, lane)
-            })
+        let is_ahead =
+            |job: &Job| job.slot.is_none() && (job.traced_on == Some(lane) || job.phase == Phase::TracingAhead(lane));
+        let ahead: Vec<Place> = self
+            .reserved
+            .keys()
+            .filter_map(|&id| self.jobs.get(&id).filter(|job| is_ahead(job)).map(|job| place(id, job)))
+            .collect();
+        let is_ready = |job: &&Job| {
+            let untouched = job.phase == Phase::Idle && job.traced_on.is_none() && job.log2_padded_height.is_some();
+            untouched && job.avoid != Some(lane) && self.is_eligible(job, lane)
         };
-        self.waiting.iter().map(|&(_, _, id)| id).find(ready)
+        let next = self.waiting.iter().find(|(_, _, id)| self.jobs.get(id).filter(is_ready).is_some()).copied()?;
+        let gives_way = match ahead.iter().max() {
+            Some(&last) if ahead.len() >= max_ahead && next < last => Some(last.2),
+            _ if ahead.len() >= max_ahead => return None,
+            _ => None,
+        };
+        let bytes = self.memory.ahead_bytes(self.jobs.get(&next.2)?.log2_padded_height?);
+        let freed = gives_way.and_then(|id| self.reserved.get(&id)).copied().unwrap_or(0);
+        if self.reserved.values().sum::<u64>() - freed + bytes > self.memory.limit {
+            return None;
+        }
+        if let Some(last) = gives_way {
+            self.drop_trace(last, effects);
+        }
+        Some(next.2)
+    }
+
+    /// Gives traces up, from the queue's end, until `bytes` fit beside what else is reserved.
+    fn make_room(&mut self, id: JobId, bytes: u64, effects: &mut Vec<Effect>) {
+        let fits = |reserved: &BTreeMap<JobId, u64>, limit: u64| {
+            let others: u64 = reserved.iter().filter(|&(&other, _)| other != id).map(|(_, bytes)| bytes).sum();
+            others.saturating_add(bytes) <= limit
+        };
+        while !fits(&self.reserved, self.memory.limit) {
+            let last = self.waiting.iter().rev().map(|&(_, _, other)| other).find(|other| self.reserved.contains_key(other));
+            let Some(last) = last else { return };
+            self.drop_trace(last, effects);
+        }
+    }
+
+    /// Forgets a trace that is held or made ahead of a slot.
+    fn drop_trace(&mut self, id: JobId, effects: &mut Vec<Effect>) {
+        self.reserved.remove(&id);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let lane = match job.phase {
+            Phase::TracingAhead(lane) => {
+                job.phase = Phase::Idle;
+                Some(lane)
+            }
+            _ => None,
+        };
+        let Some(worker) = job.traced_on.take().or(lane) else { return };
+        self.release_lane(worker, id);
+        effects.push(Effect::Discard { worker, job: id });
+        effects.push(Effect::Changed { job: id });
     }
 
     fn occupy_lane(&mut self, lane: WorkerId, id: JobId, phase: Phase, effects: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         self.unknown.remove(&place(id, job));
         job.phase = phase;
+        if let (Phase::TracingAhead(_), Some(log2_height)) = (phase, job.log2_padded_height) {
+            self.reserved.insert(id, self.memory.ahead_bytes(log2_height));
+        }
         let (worker, job, body) = (lane, id, job.body().id);
         effects.push(match phase {
             Phase::TracingAhead(_) => Effect::Trace { worker, job, body },
@@ -171,7 +244,7 @@ impl Scheduler {
         });
         effects.push(Effect::Changed { job });
         if let Some(worker) = self.workers.get_mut(&lane) {
-            worker.lane = Some(id);
+            worker.lanes.insert(id);
         }
     }
 
@@ -181,11 +254,12 @@ impl Scheduler {
         }
     }
 
-    fn admit(&self, backend: Backend, height: u8, frugal: bool) -> Admission {
-        let limit = self.largest(backend);
-        if height > limit {
-            return Admission::Never { limit };
-        }
-        self.memory.admit(backend, height, self.reserved.values().sum(), frugal)
+    /// Whether the job may start on that worker now. Traces held ahead do not count: they make room.
+    fn admit(&self, id: JobId, worker: WorkerId, height: u8, frugal: bool) -> Admission {
+        let limit = self.largest(worker);
+        let Some(backend) = self.backend(worker).filter(|_| height <= limit) else { return Admission::Never { limit } };
+        let runs = |other: &JobId| *other != id && self.jobs.get(other).is_some_and(|job| job.slot.is_some());
+        let reserved = self.reserved.iter().filter(|(other, _)| runs(other)).map(|(_, bytes)| bytes).sum();
+        self.memory.admit(backend, height, reserved, frugal)
     }
 }

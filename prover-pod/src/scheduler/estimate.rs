@@ -2,10 +2,10 @@
 
 use super::Backend;
 
-/// Seconds to prove per log2 padded height. Shipped with measured defaults, then learned from the pod's own proofs.
+/// Seconds to prove per kind of prover and log2 padded height. Shipped with measured defaults, then learned from the pod's own proofs.
 #[derive(Debug, Clone)]
 pub struct CostModel {
-    learned: [Option<f64>; Self::HEIGHTS],
+    learned: [[Option<f64>; Self::HEIGHTS]; Self::BACKENDS],
     cores: f64,
 }
 
@@ -26,29 +26,30 @@ pub fn default_rows(log2_height: u8) -> f64 {
 
 impl CostModel {
     const HEIGHTS: usize = 33;
+    const BACKENDS: usize = 3;
 
     /// A model for a host with `cores` cores.
     pub fn new(cores: usize) -> Self {
-        Self { learned: [None; Self::HEIGHTS], cores: cores.max(1) as f64 }
+        Self { learned: [[None; Self::HEIGHTS]; Self::BACKENDS], cores: cores.max(1) as f64 }
     }
 
     /// Estimated seconds from trace to proof.
     pub fn seconds(&self, backend: Backend, log2_height: Option<u8>) -> f64 {
         let log2_height = log2_height.unwrap_or(UNKNOWN_LOG2_HEIGHT);
-        if let Some(seconds) = self.learned.get(usize::from(log2_height)).copied().flatten() {
+        if let Some(seconds) = self.learned[backend as usize].get(usize::from(log2_height)).copied().flatten() {
             return seconds;
         }
         match backend {
             Backend::Cpu => 0.05 + CORE_SECONDS_PER_ROW * default_rows(log2_height) / self.cores,
-            // One GPU does in a microsecond a row what a core does in 400.
+            // One H200 took 0.76 s for 2^20 rows and 3.5 s for 2^22 (docs/benchmarks.md).
             Backend::Gpu => 0.02 + 1.0e-6 * default_rows(log2_height),
             Backend::Mock => 0.01,
         }
     }
 
     /// Learns from a finished proof.
-    pub fn learn(&mut self, log2_height: u8, seconds: f64) {
-        let Some(slot) = self.learned.get_mut(usize::from(log2_height)) else { return };
+    pub fn learn(&mut self, backend: Backend, log2_height: u8, seconds: f64) {
+        let Some(slot) = self.learned[backend as usize].get_mut(usize::from(log2_height)) else { return };
         if seconds.is_finite() && seconds >= 0.0 {
             *slot = Some(slot.map_or(seconds, |old| old + LEARNING_RATE * (seconds - old)));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use prover_api::{JobState, Priority};
+use prover_api::{JobKind, JobState, Priority};
 
 use super::{Time, WorkerId};
 
@@ -79,6 +79,8 @@ pub(super) struct Job {
     /// The worker that holds a finished trace.
     pub traced_on: Option<WorkerId>,
     pub log2_padded_height: Option<u8>,
+    /// What its first caller says that it is for.
+    pub kind: JobKind,
     /// Runs of the front body that a worker lost or got wrong.
     pub attempts: u32,
     /// The worker that lost it last; not used again while another one is up.
@@ -153,4 +155,6 @@ pub struct JobView {
     pub attempts: u32,
     /// Why it failed.
     pub failure: Option<super::Failure>,
+    /// Whether a draining pod gave it back before it had a slot.
+    pub given_back: bool,
 }

@@ -16,11 +16,15 @@
 mod admission;
 mod cache;
 mod dispatch;
+mod ending;
 mod estimate;
 mod job;
+mod reports;
+mod routing;
 mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 mod worker;
 
 use std::time::Duration;
@@ -29,10 +33,11 @@ pub use admission::{Admission, MemoryGate};
 pub use cache::ProofCache;
 pub use estimate::{CostModel, default_rows};
 pub use job::{BodyId, Interest, InterestId, JobView, Timings};
-use prover_api::{JobId, Priority};
+use prover_api::{JobId, JobKind, Priority};
+pub use routing::{HEIGHTS, Room, Route, Routing, Why};
 use serde::{Deserialize, Serialize};
 pub use state::Scheduler;
-pub use worker::{Backend, WorkerId, WorkerView};
+pub use worker::{Backend, Offer, WorkerId, WorkerView};
 
 use crate::memory::LdeMode;
 
@@ -45,8 +50,6 @@ pub struct Config {
     pub max_body_bytes: u64,
     /// How often one body is run when its worker is lost or its proof is wrong. The design's "retried once" is 2.
     pub max_attempts: u32,
-    /// Jobs traced ahead of a free slot. 0 where the prover is so slow that the trace does not matter.
-    pub trace_ahead: usize,
     /// Bytes of finished proofs kept for later callers.
     pub proof_cache_bytes: u64,
     /// Statuses of finished jobs kept for `GET /v1/proofs/{id}`.
@@ -55,6 +58,8 @@ pub struct Config {
     pub quarantine_after: u32,
     /// Largest log2 padded height this pod takes at all, over and above what memory allows.
     pub max_log2_padded_height: Option<u8>,
+    /// CPU or GPU, where there are both.
+    pub routing: Routing,
 }
 
 impl Default for Config {
@@ -63,11 +68,11 @@ impl Default for Config {
             max_queued: 16_384,
             max_body_bytes: 2 << 30,
             max_attempts: 2,
-            trace_ahead: 0,
             proof_cache_bytes: 256 << 20,
             history: 1_024,
             quarantine_after: 2,
             max_log2_padded_height: None,
+            routing: Routing::default(),
         }
     }
 }
@@ -92,6 +97,8 @@ pub struct Submission {
     pub max_log2_padded_height: Option<u8>,
     /// Known height, where the body says it (mock jobs).
     pub log2_padded_height: Option<u8>,
+    /// What the job is for.
+    pub kind: JobKind,
     /// When the caller no longer wants the answer.
     pub deadline: Option<Time>,
     /// The caller.
@@ -173,6 +180,13 @@ pub enum Failure {
     InvalidProof,
     /// All devices were lost or quarantined.
     NoDevice,
+    /// The device had less memory free than the proof needs, as often as the job may be tried.
+    DeviceMemory {
+        /// Bytes that the proof needs.
+        needed: u64,
+        /// Bytes that were free.
+        free: u64,
+    },
     /// The prover itself gave up.
     Prover(String),
 }
@@ -180,7 +194,12 @@ pub enum Failure {
 impl Failure {
     /// Whether another pod might succeed with the same body.
     pub fn is_this_pods_fault(&self) -> bool {
-        matches!(self, Self::WorkerLost | Self::InvalidProof | Self::NoDevice | Self::Prover(_) | Self::TooBig { .. })
+        self.is_worth_a_retry() || matches!(self, Self::WorkerLost | Self::InvalidProof | Self::NoDevice | Self::TooBig { .. })
+    }
+
+    /// Whether another device of this pod might succeed with the same body.
+    fn is_worth_a_retry(&self) -> bool {
+        matches!(self, Self::Prover(_) | Self::DeviceMemory { .. })
     }
 }
 
@@ -215,6 +234,8 @@ pub enum Effect {
         body: BodyId,
         /// How to spend memory.
         lde: LdeMode,
+        /// Why this kind of prover has it.
+        why: Why,
     },
     /// Forget a trace or an inspection; the answer, if one comes, is ignored.
     Discard {

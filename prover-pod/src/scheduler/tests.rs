@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use prover_api::{JobId, JobState, Priority};
 use triton_vm::prelude::{BFieldElement, Claim, Digest, bfe};
 
+use super::job::{Job, Phase};
 use super::*;
 
 fn job(n: u64) -> JobId {
@@ -18,6 +19,9 @@ fn body(n: u8) -> BodyId {
 }
 
 const GIB: u64 = 1 << 30;
+
+/// Largest log2 height of the GPUs in these tests.
+const GPU_LOG2_HEIGHT: u8 = 18;
 
 fn config() -> Config {
     Config { max_queued: 6, max_body_bytes: 1_000, history: 4, ..Config::default() }
@@ -49,10 +53,16 @@ struct World {
     cached: HashSet<JobId>,
     bodies: HashSet<(JobId, BodyId)>,
     starts: Vec<JobId>,
+    /// Jobs at once of a worker with more than one.
+    jobs: usize,
 }
 
 impl World {
     fn new(config: Config, backends: &[Backend]) -> Self {
+        Self::with_jobs(config, backends, 2)
+    }
+
+    fn with_jobs(config: Config, backends: &[Backend], jobs: usize) -> Self {
         let mut world = Self {
             scheduler: Scheduler::new(config, MemoryGate { limit: 20 * GIB }, CostModel::new(2)),
             now: Time::ZERO,
@@ -67,7 +77,11 @@ impl World {
             cached: HashSet::new(),
             bodies: HashSet::new(),
             starts: Vec::new(),
+            jobs,
         };
+        for (index, &backend) in backends.iter().enumerate() {
+            world.scheduler.expect_worker(WorkerId(index as u32), backend);
+        }
         for (index, &backend) in backends.iter().enumerate() {
             world.start_worker(WorkerId(index as u32), backend);
         }
@@ -76,8 +90,11 @@ impl World {
 
     fn start_worker(&mut self, id: WorkerId, backend: Backend) {
         self.up.insert(id, backend);
-        let slots = if backend == Backend::Cpu { 1 } else { 2 };
-        self.step(|s, now, effects| s.worker_up(now, id, backend, slots, effects));
+        let jobs = if backend == Backend::Cpu { 1 } else { self.jobs };
+        // The device is smaller than the host's memory: some heights fit on the CPU alone.
+        let max_log2_padded_height = (backend == Backend::Gpu).then_some(GPU_LOG2_HEIGHT);
+        let offer = Offer { backend, jobs, max_log2_padded_height };
+        self.step(|s, now, effects| s.worker_up(now, id, offer, effects));
     }
 
     fn running(&self) -> BTreeMap<JobId, WorkerId> {
@@ -167,7 +184,12 @@ impl World {
         }
         // Nobody gets a slot while somebody more urgent waits for one.
         // Who must not use the free worker (another kind, or it failed there) may be passed.
-        let picky = |job: &JobId| self.scheduler.jobs[job].avoid.is_some() || self.scheduler.jobs[job].body().force_cpu;
+        let picky = |job: &JobId| {
+            let job = &self.scheduler.jobs[job];
+            let kinds: BTreeSet<Backend> = self.up.values().copied().collect();
+            let bound = kinds.len() > 1 && (job.body().force_cpu || job.log2_padded_height.is_some());
+            job.avoid.is_some() || bound
+        };
         let most_urgent = self.scheduler.waiting.iter().find(|(_, _, job)| !picky(job));
         if let Some(&(std::cmp::Reverse(most_urgent), ..)) = most_urgent {
             for job in running.keys().filter(|job| !before.contains_key(job)) {
@@ -181,6 +203,38 @@ impl World {
             assert!(!view.state.is_final(), "{job} ended without an answer");
         }
         assert_eq!(self.bodies.len() as u64 * 10, self.scheduler.body_bytes());
+        self.check_memory();
+        for (&job, &worker) in &running {
+            self.check_route(job, worker);
+        }
+    }
+
+    /// What is reserved is what runs and what is traced ahead, and fits.
+    fn check_memory(&self) {
+        let scheduler = &self.scheduler;
+        assert!(scheduler.reserved.values().sum::<u64>() <= scheduler.memory.limit, "more memory than there is");
+        for (id, job) in &scheduler.jobs {
+            let ahead = job.slot.is_none() && (job.traced_on.is_some() || matches!(job.phase, Phase::TracingAhead(_)));
+            let proves = matches!(job.phase, Phase::Tracing(_) | Phase::Proving(_));
+            let reserves = scheduler.reserved.contains_key(id);
+            assert!(reserves || !(ahead || proves), "{id} takes memory that nobody counts");
+            assert!(!reserves || ahead || job.slot.is_some(), "{id} holds memory for nothing");
+        }
+        for (id, worker) in &scheduler.workers {
+            let ahead =
+                |job: &&Job| job.slot.is_none() && (job.traced_on == Some(*id) || job.phase == Phase::TracingAhead(*id));
+            assert!(scheduler.jobs.values().filter(ahead).count() <= worker.max_ahead.max(0), "more traces than asked for");
+            assert!(worker.lanes.len() <= worker.max_lanes, "more lanes than there are");
+        }
+    }
+
+    /// A job of known height that is traced or proven in a slot is where it may be.
+    fn check_route(&self, id: JobId, worker: WorkerId) {
+        let job = &self.scheduler.jobs[&id];
+        let (Some(height), Phase::Tracing(_) | Phase::Proving(_)) = (job.log2_padded_height, job.phase) else { return };
+        assert!(height <= self.scheduler.largest(worker), "2^{height} does not fit there");
+        let has_cpu = self.scheduler.room().cpu.is_some();
+        assert!(!(job.body().force_cpu && has_cpu && self.up[&worker] == Backend::Gpu), "the caller wants no GPU");
     }
 
     fn submit(&mut self, wish: Submission) -> Result<Accepted, Refusal> {
@@ -216,6 +270,7 @@ impl World {
             force_cpu: false,
             max_log2_padded_height: None,
             log2_padded_height: None,
+            kind: JobKind::Other,
             deadline: None,
             interest: InterestId(self.next_interest),
         }
@@ -353,7 +408,9 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
         Just(vec![Backend::Cpu]),
         Just(vec![Backend::Cpu, Backend::Cpu]),
         Just(vec![Backend::Gpu]),
-        Just(vec![Backend::Cpu, Backend::Gpu]),
+        Just(vec![Backend::Gpu, Backend::Gpu]),
+        Just(vec![Backend::Gpu, Backend::Cpu]),
+        Just(vec![Backend::Gpu, Backend::Gpu, Backend::Cpu]),
         Just(vec![Backend::Mock]),
     ]
 }
@@ -366,12 +423,15 @@ proptest! {
     #[test]
     fn nothing_is_lost(
         kinds in backends(),
-        trace_ahead in 0usize..3,
+        jobs in 1usize..5,
+        collections_on_cpu: bool,
         quarantine_after in 0u32..3,
         drains: bool,
         events in prop::collection::vec(event(), 1..120),
     ) {
-        let mut world = World::new(Config { trace_ahead, quarantine_after, proof_cache_bytes: 70, ..config() }, &kinds);
+        let routing = if collections_on_cpu { Routing::CollectionsOnCpu } else { Routing::default() };
+        let config = Config { routing, quarantine_after, proof_cache_bytes: 70, ..config() };
+        let mut world = World::with_jobs(config, &kinds, jobs);
         let mut accepted = 0;
         for event in &events {
             let open = world.open.len();
@@ -396,15 +456,16 @@ proptest! {
         prop_assert_eq!(world.scheduler.queued(), 0);
         prop_assert!(world.scheduler.reserved.is_empty() && world.scheduler.unknown.is_empty());
         prop_assert!(world.running().is_empty());
-        prop_assert!(world.scheduler.workers.values().all(|worker| worker.lane.is_none()));
+        prop_assert!(world.scheduler.workers.values().all(|worker| worker.lanes.is_empty()));
         prop_assert!(world.traces.is_empty(), "no worker holds the trace of a job that ended");
         prop_assert_eq!(world.cached.len(), world.scheduler.cache().len());
     }
 
     /// With one slot, a High job waits for at most one Low one: that which has the slot already.
     #[test]
-    fn high_waits_for_at_most_one_low(lows in 1u64..5, done_before in 0usize..6, trace_ahead in 0usize..3) {
-        let mut world = World::new(Config { trace_ahead, ..config() }, &[Backend::Cpu]);
+    fn high_waits_for_at_most_one_low(lows in 1u64..5, done_before in 0usize..6, jobs in 1usize..4, on_gpu: bool) {
+        let backend = if on_gpu { Backend::Gpu } else { Backend::Cpu };
+        let mut world = World::with_jobs(config(), &[backend], jobs);
         for n in 0..lows {
             let wish = world.wish(n, 0, Priority::Low);
             world.submit(wish).expect("accepted");
@@ -553,4 +614,150 @@ fn the_status_tells_stage_and_place() {
     let view = world.scheduler.view(job(0)).expect("is remembered");
     assert_eq!((view.state, view.log2_padded_height), (JobState::Done, Some(10)));
     assert_eq!(world.scheduler.view(job(50)), None);
+}
+
+/// Answers orders until nothing is left to answer but what `keep` says.
+fn answer_all_but(world: &mut World, height: u8, keep: Order) {
+    for _ in 0..100 {
+        let Some(at) = world.orders.values().position(|&order| order != keep) else { return };
+        world.answer_order(at, 9, height);
+    }
+}
+
+#[test]
+fn the_next_job_is_traced_while_the_gpu_proves_and_starts_from_its_trace() {
+    let mut world = World::new(config(), &[Backend::Gpu]);
+    for n in 0..3 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(wish).expect("accepted");
+    }
+    answer_all_but(&mut world, 12, Order::Prove);
+    assert_eq!(world.running().keys().copied().collect::<Vec<_>>(), [job(0)], "one proof at a time");
+    assert_eq!(world.traces.iter().map(|&(_, job)| job).collect::<Vec<_>>(), [job(1)], "two jobs at once");
+    assert_eq!(world.scheduler.view(job(1)).map(|view| view.state), Some(JobState::Traced));
+    world.answer_order(0, 9, 12);
+    assert_eq!(world.scheduler.view(job(1)).map(|view| view.state), Some(JobState::Proving), "needs no trace any more");
+    world.run_out();
+    assert_eq!(world.starts, [job(0), job(1), job(2)]);
+}
+
+#[test]
+fn an_urgent_job_takes_the_place_of_a_trace_and_the_gpu_next() {
+    let mut world = World::new(config(), &[Backend::Gpu]);
+    for n in 0..2 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(wish).expect("accepted");
+    }
+    answer_all_but(&mut world, 12, Order::Prove);
+    assert!(world.traces.contains(&(WorkerId(0), job(1))));
+    let urgent = world.wish(7, 0, Priority::High);
+    world.submit(urgent).expect("accepted");
+    answer_all_but(&mut world, 12, Order::Prove);
+    assert_eq!(world.traces.iter().map(|&(_, job)| job).collect::<Vec<_>>(), [job(7)]);
+    world.run_out();
+    assert_eq!(world.starts, [job(0), job(7), job(1)]);
+}
+
+#[test]
+fn what_is_too_big_for_the_gpu_goes_to_the_cpu_and_only_there() {
+    let big = GPU_LOG2_HEIGHT + 1;
+    let mut world = World::new(config(), &[Backend::Gpu, Backend::Cpu]);
+    let wish = world.wish(1, 0, Priority::Low);
+    world.submit(wish).expect("accepted");
+    world.answer_order(0, 9, big);
+    assert_eq!(world.running()[&job(1)], WorkerId(1));
+    let proves = |effect: &&Effect| matches!(effect, Effect::Prove { .. });
+    let Some(Effect::Prove { why, .. }) = world.effects.iter().rfind(proves) else { panic!("proves") };
+    assert_eq!(*why, Why::TooBigForGpu);
+    world.run_out();
+
+    // Without the CPU it is refused, with the height that would do.
+    let mut world = World::new(config(), &[Backend::Gpu]);
+    let wish = world.wish(1, 0, Priority::Low);
+    world.submit(wish.clone()).expect("accepted");
+    world.answer_order(0, 9, big);
+    let expected = Failure::TooBig { log2_padded_height: big, limit: GPU_LOG2_HEIGHT };
+    assert_eq!(world.answered[&wish.interest], Outcome::Failed(expected));
+}
+
+#[test]
+fn a_wish_for_the_cpu_is_kept_also_while_its_worker_starts() {
+    let mut world = World::new(config(), &[Backend::Gpu, Backend::Cpu]);
+    world.up.remove(&WorkerId(1));
+    world.step(|s, now, effects| s.worker_down(now, WorkerId(1), effects));
+    let wish = Submission { force_cpu: true, ..world.wish(1, 1, Priority::Low) };
+    world.submit(wish).expect("accepted");
+    assert!(world.running().is_empty());
+    world.start_worker(WorkerId(1), Backend::Cpu);
+    assert_eq!(world.running()[&job(1)], WorkerId(1));
+    world.run_out();
+}
+
+#[test]
+fn a_gpu_that_fails_a_job_loses_it_to_another_gpu_or_else_to_the_cpu() {
+    for (workers, second) in [
+        (vec![Backend::Gpu, Backend::Gpu, Backend::Cpu], WorkerId(1)),
+        (vec![Backend::Gpu, Backend::Cpu], WorkerId(1)),
+        (vec![Backend::Gpu], WorkerId(0)),
+    ] {
+        let mut world = World::new(config(), &workers);
+        let wish = world.wish(1, 0, Priority::Low);
+        world.submit(wish.clone()).expect("accepted");
+        answer_all_but(&mut world, 12, Order::Prove);
+        assert_eq!(world.running()[&job(1)], WorkerId(0));
+        let failure = Failure::DeviceMemory { needed: 2, free: 1 };
+        world.orders.clear();
+        world.step(|s, now, effects| s.failed(now, WorkerId(0), job(1), failure, effects));
+        assert_eq!(world.running()[&job(1)], second, "{workers:?}");
+        world.run_out();
+        assert_eq!(world.answered[&wish.interest], Outcome::Proved);
+    }
+}
+
+#[test]
+fn quarantine_is_for_one_device_and_the_other_goes_on() {
+    let mut world = World::new(Config { quarantine_after: 1, ..config() }, &[Backend::Gpu, Backend::Gpu]);
+    let wish = world.wish(1, 0, Priority::Low);
+    world.submit(wish.clone()).expect("accepted");
+    while world.verifying.is_empty() {
+        world.answer_order(0, 9, 10);
+    }
+    world.verify(0, false);
+    let views = world.scheduler.workers();
+    assert_eq!(views.iter().map(|view| view.quarantined).collect::<Vec<_>>(), [true, false]);
+    world.run_out();
+    assert_eq!(world.answered[&wish.interest], Outcome::Proved);
+}
+
+#[test]
+fn a_gpu_that_never_comes_up_does_not_hold_jobs_for_ever() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    world.scheduler.expect_worker(WorkerId(9), Backend::Gpu);
+    let wish = world.wish(1, 0, Priority::Low);
+    world.submit(wish.clone()).expect("accepted");
+    world.answer_order(0, 9, 12);
+    assert!(world.orders.is_empty(), "waits for the GPU");
+    for _ in 0..3 {
+        world.step(|s, now, effects| s.worker_down(now, WorkerId(9), effects));
+    }
+    assert_eq!(world.running()[&job(1)], WorkerId(0));
+    world.run_out();
+    assert_eq!(world.answered[&wish.interest], Outcome::Proved);
+}
+
+#[test]
+fn traces_ahead_make_room_for_what_runs() {
+    // A CPU proof of 2^18 rows takes 14 of 20 GiB; traces ahead may take the rest, and no more.
+    let mut world = World::with_jobs(config(), &[Backend::Gpu, Backend::Cpu], 4);
+    for n in 0..4 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(wish).expect("accepted");
+    }
+    answer_all_but(&mut world, GPU_LOG2_HEIGHT, Order::Prove);
+    assert!(!world.traces.is_empty());
+    let on_cpu = Submission { force_cpu: true, ..world.wish(8, 1, Priority::High) };
+    world.submit(on_cpu).expect("accepted");
+    answer_all_but(&mut world, GPU_LOG2_HEIGHT, Order::Prove);
+    assert_eq!(world.running()[&job(8)], WorkerId(1));
+    world.run_out();
 }

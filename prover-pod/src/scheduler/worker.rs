@@ -44,22 +44,81 @@ impl Backend {
     }
 }
 
+/// What a worker offers when it comes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// Kind of prover.
+    pub backend: Backend,
+    /// Jobs at once. A GPU proves one of them, the others are traced ahead of it.
+    pub jobs: usize,
+    /// Largest log2 padded height that its device takes, where it has memory of its own.
+    pub max_log2_padded_height: Option<u8>,
+}
+
+/// Starts in a row that came to nothing, after which a worker no longer counts as one that will come up.
+const FAILED_STARTS: u32 = 3;
+
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     pub backend: Backend,
+    /// Proofs at once. A GPU has one slot: the next job for it is chosen when it is free, not when there is room for a trace.
     pub slots: usize,
+    /// Jobs inspected or traced at once outside the slots.
+    pub max_lanes: usize,
+    /// Jobs traced ahead of a slot, done or under way. None on the CPU: there the trace is a small part of the proof, and takes
+    /// its cores.
+    pub max_ahead: usize,
+    pub max_log2_height: Option<u8>,
     pub up: bool,
     pub quarantined: bool,
     pub wrong_proofs: u32,
+    /// Starts in a row that came to nothing.
+    pub failed_starts: u32,
     /// Jobs that hold a slot.
     pub running: BTreeSet<JobId>,
-    /// The one job that is inspected or traced outside a slot.
-    pub lane: Option<JobId>,
+    /// Jobs that are inspected or traced outside a slot.
+    pub lanes: BTreeSet<JobId>,
 }
 
 impl Worker {
+    /// One that was not up yet.
+    pub fn expected(backend: Backend) -> Self {
+        let mut worker = Self {
+            backend,
+            slots: 1,
+            max_lanes: 1,
+            max_ahead: 0,
+            max_log2_height: None,
+            up: false,
+            quarantined: false,
+            wrong_proofs: 0,
+            failed_starts: 0,
+            running: BTreeSet::new(),
+            lanes: BTreeSet::new(),
+        };
+        worker.take(Offer { backend, jobs: 1, max_log2_padded_height: None });
+        worker
+    }
+
+    pub fn take(&mut self, offer: Offer) {
+        let jobs = offer.jobs.max(1);
+        let on_gpu = offer.backend == Backend::Gpu;
+        self.backend = offer.backend;
+        (self.slots, self.max_lanes, self.max_ahead) = if on_gpu { (1, jobs, jobs - 1) } else { (jobs, 1, 0) };
+        self.max_log2_height = offer.max_log2_padded_height;
+    }
+
     pub fn usable(&self) -> bool {
         self.up && !self.quarantined
+    }
+
+    /// Whether it takes jobs, or will when it has started.
+    pub fn counts(&self) -> bool {
+        !self.quarantined && (self.up || self.failed_starts < FAILED_STARTS)
+    }
+
+    pub fn has_free_lane(&self) -> bool {
+        self.usable() && self.lanes.len() < self.max_lanes
     }
 
     pub fn has_free_slot(&self) -> bool {

@@ -17,20 +17,24 @@ impl Service {
         match effect {
             Effect::Inspect { worker, job, body } => state.order_with_body(worker, ToWorker::Inspect { job }, body),
             Effect::Trace { worker, job, body } => state.order_with_body(worker, ToWorker::Trace { job }, body),
-            Effect::Prove { worker, job, body, lde } => {
+            Effect::Prove { worker, job, body, lde, why } => {
                 info!(%job, %worker, ?lde, "job: running");
+                // Of a run that was lost.
+                state.stages.remove(&job);
+                let height = state.scheduler.view(job).and_then(|view| view.log2_padded_height);
+                super::hybrid::log(job, worker, state.backend(worker), why, height);
                 state.order_with_body(worker, ToWorker::Prove { job, lde }, body);
             }
             Effect::Discard { worker, job } => state.order(worker, ToWorker::Discard { job }, Bytes::new()),
             Effect::Abort { worker, job } => {
                 info!(%job, %worker, "job: stopping");
                 if state.backend(worker).abort_kills() {
-                    state.kill(worker);
+                    state.stop(worker);
                 } else {
                     state.order(worker, ToWorker::Abort { job }, Bytes::new());
                 }
             }
-            Effect::Restart { worker } => state.kill(worker),
+            Effect::Restart { worker } => state.stop(worker),
             Effect::Verify { worker, job, run } => self.verify(state, worker, job, run),
             Effect::Answer { interest, job, outcome } => self.answer(state, job, interest, outcome),
             Effect::Changed { job } => self.publish(state, job),
@@ -39,12 +43,15 @@ impl Service {
             }
             Effect::DropProof { job } => {
                 state.proofs.remove(&job);
+                state.uncollected.remove(&job);
             }
         }
     }
 
     fn answer(&self, state: &mut State, job: JobId, interest: crate::scheduler::InterestId, outcome: Outcome) {
-        state.forget_detached(interest);
+        if state.forget_detached(interest) && outcome == Outcome::Proved {
+            state.uncollected.entry(job).or_insert((0, self.now())).0 += 1;
+        }
         let Some(caller) = state.callers.remove(&interest) else { return };
         let answer = match outcome {
             Outcome::Proved => match state.proofs.get(&job) {
@@ -102,7 +109,7 @@ impl Service {
     }
 
     /// Tells watchers, counts ends, and forgets what only a live job needs.
-    fn publish(&self, state: &mut State, job: JobId) {
+    pub(super) fn publish(&self, state: &mut State, job: JobId) {
         // A status costs a walk along the queue: made only when somebody watches, or at the end.
         if state.scheduler.is_live(job) && !state.watchers.contains_key(&job) {
             return;
@@ -114,6 +121,7 @@ impl Service {
         }
         if ended {
             state.watchers.remove(&job);
+            state.stages.remove(&job);
             if let Some(facts) = state.facts.remove(&job) {
                 self.metrics().count_end(&status, facts.kind);
                 info!(
@@ -132,10 +140,11 @@ impl Service {
 }
 
 impl State {
-    pub(super) fn forget_detached(&mut self, interest: crate::scheduler::InterestId) {
-        if let Some(key) = self.detached_by.remove(&interest) {
-            self.detached.remove(&key);
-        }
+    /// Forgets the name under which a wish could be cancelled. `false` when it had none: its caller waits on a connection.
+    pub(super) fn forget_detached(&mut self, interest: crate::scheduler::InterestId) -> bool {
+        let Some(key) = self.detached_by.remove(&interest) else { return false };
+        self.detached.remove(&key);
+        true
     }
 
     fn order_with_body(&mut self, worker: WorkerId, order: ToWorker, body: BodyId) {
@@ -149,9 +158,9 @@ impl State {
         }
     }
 
-    fn kill(&mut self, worker: WorkerId) {
+    fn stop(&mut self, worker: WorkerId) {
         if let Some(handle) = self.workers.get(&worker).and_then(|known| known.handle.as_ref()) {
-            handle.kill();
+            handle.stop();
         }
     }
 

@@ -27,7 +27,8 @@ impl Service {
     pub(super) fn status_of(&self, state: &State, job: JobId) -> Option<JobStatus> {
         let view = state.scheduler.view(job)?;
         let worker = view.worker.and_then(|id| state.workers.get(&id));
-        let mut problem = view.failure.as_ref().map(problem_of);
+        let given_back = || draining(state.scheduler.retry_after().as_secs());
+        let mut problem = view.failure.as_ref().map(problem_of).or_else(|| view.given_back.then(given_back));
         if let Some(problem) = &mut problem {
             problem.instance = Some(format!("/v1/proofs/{job}"));
         }
@@ -36,7 +37,8 @@ impl Service {
             state: view.state,
             priority: view.priority,
             position: view.position,
-            progress: self.progress(state, &view),
+            progress: self.progress(state, job, &view),
+            stage: state.stages.get(&job).filter(|_| view.state == JobState::Proving).map(|(stage, _)| stage.clone()),
             log2_padded_height: view.log2_padded_height,
             backend: view.worker.and_then(|id| state.scheduler.backend(id)).map(|backend| backend.name().to_owned()),
             device: worker.map(|worker| worker.device.clone()),
@@ -46,15 +48,16 @@ impl Service {
         })
     }
 
-    /// Elapsed over expected time, never complete before the end.
-    fn progress(&self, state: &State, view: &JobView) -> f64 {
+    /// Elapsed over expected time, and no less than the stages that are over; never complete before the end.
+    fn progress(&self, state: &State, job: JobId, view: &JobView) -> f64 {
         match (view.state, view.timings.started) {
             (JobState::Done, _) => 1.0,
             (JobState::Failed | JobState::Cancelled, _) | (_, None) => 0.0,
             (JobState::Verifying, _) => 0.99,
             (_, Some(started)) => {
                 let elapsed = self.now().saturating_sub(started).as_secs_f64();
-                (elapsed / state.scheduler.expected_seconds(view).max(1e-3)).clamp(0.0, 0.98)
+                let stages = state.stages.get(&job).filter(|_| view.state == JobState::Proving).map_or(0.0, |&(_, over)| over);
+                (elapsed / state.scheduler.expected_seconds(view).max(1e-3)).max(stages).clamp(0.0, 0.98)
             }
         }
     }
@@ -105,7 +108,8 @@ impl Service {
                 pid: known.and_then(|known| known.handle.as_ref()).map(|handle| handle.pid),
                 rss_bytes: known.map_or(0, |known| known.rss_bytes),
                 restarts: known.map_or(0, |known| known.restarts),
-                max_log2_padded_height: state.scheduler.largest(view.backend),
+                max_log2_padded_height: state.scheduler.largest(view.id),
+                gpu: known.and_then(|known| known.gpu.clone()),
             }
         };
         workers.into_iter().map(info).collect()
@@ -151,7 +155,15 @@ pub fn problem_of(failure: &Failure) -> Problem {
         Failure::WorkerLost => Problem::new(T::WorkerLost)
             .detail("the process that proved died or fell silent each time; a pod with more memory may help"),
         Failure::InvalidProof => Problem::new(T::InvalidProof).detail("nothing left the pod; ask another one"),
+        Failure::DeviceMemory { needed, free } => Problem::new(T::ProverFailed).detail(format!(
+            "the proof needs {needed} bytes of device memory, {free} are free; another process may be using the device"
+        )),
         Failure::NoDevice => Problem::new(T::NoDevice).detail("every device of this pod is quarantined"),
         Failure::Prover(what) => Problem::new(T::ProverFailed).detail(what),
     }
+}
+
+/// A pod that shuts down has given the job back; its successor may be up after so many seconds.
+pub fn draining(seconds: u64) -> Problem {
+    Problem { retry_after_seconds: Some(seconds.max(1)), ..Problem::new(ProblemType::Draining).detail("ask another pod") }
 }

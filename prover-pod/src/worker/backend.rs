@@ -3,8 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prover_api::GpuInfo;
+
 use crate::memory::LdeMode;
 use crate::scheduler::{Backend, Failure};
+
+/// Hears of each stage of a proof when it begins: its name, and the share of the proof's time that is over.
+pub type Report<'a> = dyn Fn(&'static str, f64) + 'a;
+
+/// What a backend says of its device beside its name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// Largest log2 padded height that the device takes, where it has memory of its own.
+    pub max_log2_padded_height: Option<u8>,
+    /// About a GPU.
+    pub gpu: Option<GpuInfo>,
+}
 
 /// Tells a job that nobody wants it any more. Backends look at it where they can.
 #[derive(Debug, Clone, Default)]
@@ -27,11 +41,21 @@ pub trait ProverBackend: Send + Sync + 'static {
     /// Kind.
     fn kind(&self) -> Backend;
 
-    /// Jobs at once.
+    /// Jobs at once; on a GPU one of them has the device, the others are traced ahead.
     fn slots(&self) -> usize;
 
     /// Name of the device, for people.
     fn device(&self) -> String;
+
+    /// What there is to know of the device.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    /// Whether nothing will come from the device in this process any more. The process ends then, and another is started.
+    fn is_lost(&self) -> bool {
+        false
+    }
 
     /// Proves [`super::self_test_claim`] as any job is proven; `bincode(Proof)`. Empty for a backend that proves nothing.
     ///
@@ -43,20 +67,20 @@ pub trait ProverBackend: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the job cannot be proven by anyone.
-    fn inspect(&self, body: &[u8]) -> Result<u8, Failure>;
+    fn inspect(&self, body: &[u8], cancelled: &Cancelled) -> Result<u8, Failure>;
 
     /// Traces the job in `body`.
     ///
     /// # Errors
     /// Why the job cannot be proven.
-    fn trace(&self, body: &[u8]) -> Result<Box<dyn Traced>, Failure>;
+    fn trace(&self, body: &[u8], cancelled: &Cancelled) -> Result<Box<dyn Traced>, Failure>;
 }
 
 /// A job with its trace.
 pub trait Traced: Send {
-    /// Proves; `bincode(Proof)`.
+    /// Proves; `bincode(Proof)`. Reports stages where there are any to tell apart.
     ///
     /// # Errors
-    /// [`Failure::Prover`].
-    fn prove(self: Box<Self>, lde: LdeMode, cancelled: &Cancelled) -> Result<Vec<u8>, Failure>;
+    /// [`Failure::Prover`], [`Failure::DeviceMemory`].
+    fn prove(self: Box<Self>, lde: LdeMode, cancelled: &Cancelled, report: &Report<'_>) -> Result<Vec<u8>, Failure>;
 }

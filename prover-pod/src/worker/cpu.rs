@@ -5,7 +5,7 @@ use triton_vm::aet::AlgebraicExecutionTrace;
 use triton_vm::config::{CacheDecision, overwrite_lde_trace_caching_to};
 use triton_vm::prelude::*;
 
-use super::backend::{Cancelled, ProverBackend, Traced};
+use super::backend::{Cancelled, ProverBackend, Report, Traced};
 use super::heights::{Limits, inspect};
 use crate::memory::{LdeMode, available_bytes, proof_bytes};
 use crate::scheduler::{Backend, Failure};
@@ -21,14 +21,6 @@ pub struct CpuBackend {
 struct CpuTrace {
     claim: Claim,
     aet: AlgebraicExecutionTrace,
-}
-
-fn parse(body: &[u8]) -> Result<ProverJob, Failure> {
-    let job = ProverJob::from_json(body).map_err(|error| Failure::Malformed(error.to_string()))?;
-    if job.program.hash() != job.claim.program_digest {
-        return Err(Failure::DigestMismatch);
-    }
-    Ok(job)
 }
 
 impl ProverBackend for CpuBackend {
@@ -47,11 +39,11 @@ impl ProverBackend for CpuBackend {
     fn self_test(&self) -> Result<Vec<u8>, Failure> {
         let claim = super::self_test_claim();
         let job = ProverJob::new(super::self_test_program(), claim, NonDeterminism::default());
-        self.traced(job)?.prove(LdeMode::Cached, &Cancelled::default())
+        self.traced(job)?.prove(LdeMode::Cached, &Cancelled::default(), &|_, _| {})
     }
 
-    fn inspect(&self, body: &[u8]) -> Result<u8, Failure> {
-        let ProverJob { program, claim, non_determinism, .. } = parse(body)?;
+    fn inspect(&self, body: &[u8], _cancelled: &Cancelled) -> Result<u8, Failure> {
+        let ProverJob { program, claim, non_determinism, .. } = super::parse(body)?;
         let run = inspect(&program, PublicInput::new(claim.input), non_determinism, self.limits)?;
         if run.output != claim.output {
             return Err(Failure::OutputMismatch);
@@ -59,8 +51,8 @@ impl ProverBackend for CpuBackend {
         Ok(run.log2_padded_height)
     }
 
-    fn trace(&self, body: &[u8]) -> Result<Box<dyn Traced>, Failure> {
-        self.traced(parse(body)?)
+    fn trace(&self, body: &[u8], _cancelled: &Cancelled) -> Result<Box<dyn Traced>, Failure> {
+        self.traced(super::parse(body)?)
     }
 }
 
@@ -81,7 +73,7 @@ impl CpuBackend {
 }
 
 impl Traced for CpuTrace {
-    fn prove(self: Box<Self>, lde: LdeMode, _cancelled: &Cancelled) -> Result<Vec<u8>, Failure> {
+    fn prove(self: Box<Self>, lde: LdeMode, _cancelled: &Cancelled, _report: &Report<'_>) -> Result<Vec<u8>, Failure> {
         // `triton-vm` offers no place to stop: a cancelled CPU proof ends with its process.
         let decision = match self.lde_mode(lde) {
             LdeMode::Cached => CacheDecision::Cache,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use prover_api::MockJob;
 use triton_vm::prelude::*;
 
-use super::backend::{Cancelled, ProverBackend, Traced};
+use super::backend::{Cancelled, ProverBackend, Report, Traced};
 use crate::memory::LdeMode;
 use crate::scheduler::{Backend, Failure};
 
@@ -48,11 +48,11 @@ impl ProverBackend for MockBackend {
         Ok(Vec::new())
     }
 
-    fn inspect(&self, body: &[u8]) -> Result<u8, Failure> {
+    fn inspect(&self, body: &[u8], _cancelled: &Cancelled) -> Result<u8, Failure> {
         parse(body).map(|job| job.log2_padded_height)
     }
 
-    fn trace(&self, body: &[u8]) -> Result<Box<dyn Traced>, Failure> {
+    fn trace(&self, body: &[u8], _cancelled: &Cancelled) -> Result<Box<dyn Traced>, Failure> {
         parse(body).map(|job| Box::new(MockTrace(job)) as Box<dyn Traced>)
     }
 }
@@ -60,7 +60,7 @@ impl ProverBackend for MockBackend {
 struct MockTrace(MockJob);
 
 impl Traced for MockTrace {
-    fn prove(self: Box<Self>, _lde: LdeMode, cancelled: &Cancelled) -> Result<Vec<u8>, Failure> {
+    fn prove(self: Box<Self>, _lde: LdeMode, cancelled: &Cancelled, _report: &Report<'_>) -> Result<Vec<u8>, Failure> {
         let end = Instant::now() + Duration::from_millis(self.0.duration_ms);
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             if cancelled.is_set() {

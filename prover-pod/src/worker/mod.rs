@@ -5,16 +5,30 @@
 
 mod backend;
 mod cpu;
+mod gpu;
 mod heights;
 mod mock;
 mod run;
 
-pub use backend::{ProverBackend, Traced};
+pub use backend::{Cancelled, Facts, ProverBackend, Report, Traced};
 pub use cpu::CpuBackend;
+pub use gpu::{GpuBackend, plan_name};
 pub use heights::{Inspection, Limits, inspect};
 pub use mock::{MockBackend, valid_mock_proof};
-pub use run::run;
+use prover_api::ProverJob;
+pub use run::{DEVICE_LOST, run};
 use triton_vm::prelude::*;
+
+use crate::scheduler::Failure;
+
+/// Decodes a job and checks that its program is the one that its claim names.
+fn parse(body: &[u8]) -> Result<ProverJob, Failure> {
+    let job = ProverJob::from_json(body).map_err(|error| Failure::Malformed(error.to_string()))?;
+    if job.program.hash() != job.claim.program_digest {
+        return Err(Failure::DigestMismatch);
+    }
+    Ok(job)
+}
 
 /// The program of the self-test: small (2^8 rows), but it fills the processor, op-stack, RAM, hash and u32 tables.
 fn self_test_program() -> Program {

@@ -1,5 +1,6 @@
 //! The worker's threads: one reads orders, one beats, one for each job.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
@@ -11,10 +12,13 @@ use std::time::Duration;
 
 use prover_api::JobId;
 
-use super::backend::{Cancelled, ProverBackend, Traced};
+use super::backend::{Cancelled, Facts, ProverBackend, Traced};
 use crate::memory::LdeMode;
 use crate::protocol::{FromWorker, ToWorker, read_frame, write_frame};
 use crate::scheduler::Failure;
+
+/// How the process ends when its device is lost to it.
+pub const DEVICE_LOST: i32 = 71;
 
 /// How often the worker says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -54,6 +58,7 @@ struct Held {
 impl Worker {
     fn beat(&self) {
         loop {
+            self.end_if_lost();
             let report = FromWorker::Heartbeat { rss_bytes: resident_bytes().unwrap_or(0) };
             if self.say(&report, &[]).is_err() {
                 // The service is gone.
@@ -66,7 +71,17 @@ impl Worker {
     fn hello(&self) -> io::Result<()> {
         let proof = self.backend.self_test().map_err(|failure| io::Error::other(format!("self-test: {failure:?}")))?;
         let (backend, slots, device) = (self.backend.kind(), self.backend.slots(), self.backend.device());
-        self.say(&FromWorker::Hello { backend, slots, device }, &proof)
+        let Facts { max_log2_padded_height, gpu } = self.backend.facts();
+        self.say(&FromWorker::Hello { backend, slots, device, max_log2_padded_height, gpu }, &proof)
+    }
+
+    /// Ends the process when its device is lost. At once: the exit handlers of a driver whose context is broken may wait for
+    /// ever.
+    fn end_if_lost(&self) {
+        if self.backend.is_lost() {
+            // SAFETY: ends the process without running any more of its code; stdout has no unflushed frame that matters.
+            unsafe { libc::_exit(DEVICE_LOST) }
+        }
     }
 
     fn say(&self, message: &FromWorker, payload: &[u8]) -> io::Result<()> {
@@ -79,20 +94,23 @@ impl Worker {
         let job = order.job();
         match order {
             ToWorker::Discard { .. } | ToWorker::Abort { .. } => {
-                if let Some(held) = lock(&self.jobs).remove(&job) {
+                let mut jobs = lock(&self.jobs);
+                if let Some(held) = jobs.remove(&job) {
+                    // Under the lock, so that whoever asks under it sees either both or neither.
                     held.cancelled.set();
                 }
                 Ok(())
             }
-            ToWorker::Inspect { .. } => self.spawn("inspect", job, move |worker, _| {
-                let log2_padded_height = worker.backend.inspect(&body)?;
-                lock(&worker.jobs).remove(&job);
+            ToWorker::Inspect { .. } => self.spawn("inspect", job, move |worker, cancelled| {
+                let log2_padded_height = worker.backend.inspect(&body, cancelled)?;
+                worker.forget(job, cancelled);
                 Ok((FromWorker::Inspected { job, log2_padded_height }, Vec::new()))
             }),
             ToWorker::Trace { .. } => self.spawn("trace", job, move |worker, cancelled| {
-                let trace = worker.backend.trace(&body)?;
+                let trace = worker.backend.trace(&body, cancelled)?;
+                let mut jobs = lock(&worker.jobs);
                 if !cancelled.is_set() {
-                    lock(&worker.jobs).entry(job).or_default().trace = Some(trace);
+                    jobs.entry(job).or_default().trace = Some(trace);
                 }
                 Ok((FromWorker::Traced { job }, Vec::new()))
             }),
@@ -106,15 +124,31 @@ impl Worker {
         let held = lock(&self.jobs).get_mut(&job).and_then(|held| held.trace.take());
         let trace = match held {
             Some(trace) => trace,
-            None => self.backend.trace(&body)?,
+            None => self.backend.trace(&body, cancelled)?,
         };
         // The body can be tens of megabytes, the proof minutes.
         drop(body);
         let said = self.say(&FromWorker::Traced { job }, &[]);
         said.map_err(|error| Failure::Prover(error.to_string()))?;
-        let proof = trace.prove(lde, cancelled)?;
-        lock(&self.jobs).remove(&job);
+        let named = Cell::new("");
+        let report = |stage: &'static str, progress: f64| {
+            // FRI's rounds are many, and one stage to whoever waits.
+            if named.replace(stage) != stage && !cancelled.is_set() {
+                // Nobody waits for this: that the service is gone shows at the next heartbeat.
+                drop(self.say(&FromWorker::Stage { job, stage: stage.to_owned(), progress }, &[]));
+            }
+        };
+        let proof = trace.prove(lde, cancelled, &report)?;
+        self.forget(job, cancelled);
         Ok((FromWorker::Proved { job }, proof))
+    }
+
+    /// Forgets a job that is over. One that was cancelled is forgotten already: what is held under its name now is another run.
+    fn forget(&self, job: JobId, cancelled: &Cancelled) {
+        let mut jobs = lock(&self.jobs);
+        if !cancelled.is_set() {
+            jobs.remove(&job);
+        }
     }
 
     /// Runs `work` in a thread of its own and says what came out. A panic is a failure of the job, not of the worker.
@@ -128,6 +162,8 @@ impl Worker {
             let result = catch_unwind(AssertUnwindSafe(|| work(&worker, &cancelled)));
             // The panic's message may hold values of the witness; its place, which the hook has logged, does not.
             let result = result.unwrap_or_else(|_| Err(Failure::Prover(format!("panic in stage {stage}"))));
+            // Before anything is said: the job is to be tried elsewhere, as after any crash.
+            worker.end_if_lost();
             if cancelled.is_set() {
                 return;
             }

@@ -1,0 +1,172 @@
+//! Several callers of one pod: who shares what, who is turned away, and what becomes of them when the pod shuts down.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use prover_api::client::{Client, JobBody, ProveOptions};
+use prover_api::{JobState, MockJob, ProblemType, ProverJob, proof};
+use reqwest::{Method, StatusCode};
+use triton_vm::prelude::*;
+use upgrader_fleet_tests::http::{devices, post, problem, send, status, wait_for};
+use upgrader_fleet_tests::jobs::{bytes, mock, of_height};
+use upgrader_fleet_tests::pods::Pod;
+
+const ASYNC: (&str, &str) = ("prefer", "respond-async");
+
+async fn pod(arguments: &[&str]) -> Result<Pod> {
+    let mut pod = Pod::start(arguments)?;
+    pod.ready().await?;
+    Ok(pod)
+}
+
+#[tokio::test]
+async fn of_two_clients_with_one_claim_one_cancels_and_the_other_gets_the_proof() -> Result<()> {
+    let pod = pod(&[]).await?;
+    let job = of_height(13, 300);
+    for client in ["one", "other"] {
+        let accepted = post(pod.url(), bytes(&job), &[ASYNC, ("x-client-id", client)]).await?;
+        ensure!(accepted.status() == StatusCode::ACCEPTED);
+    }
+    wait_for(pod.url(), job.id(), &[JobState::Proving]).await?;
+    let url = format!("{}/v1/proofs/{}", pod.url(), job.id());
+    ensure!(send(Method::DELETE, &url, None, &[("x-client-id", "one")]).await?.status() == StatusCode::NO_CONTENT);
+    let done = wait_for(pod.url(), job.id(), &[JobState::Done, JobState::Cancelled]).await?;
+    ensure!(done.state == JobState::Done && done.lost_runs == 0, "{done:?}");
+    let made = send(Method::GET, &format!("{url}/proof"), None, &[]).await?.bytes().await?;
+    ensure!(proof::verify(&job.claim, &made).is_ok());
+    ensure!(devices(pod.url()).await?[0].restarts == 0, "the run was not touched");
+    Ok(())
+}
+
+/// The witness is outside of the claim: whoever came with a good one must not get the failure of a bad one.
+#[tokio::test]
+async fn a_caller_with_another_body_gets_its_own_run() -> Result<()> {
+    let pod = pod(&[]).await?;
+    let program = triton_program!(divine 1 dup 0 push 7 eq assert write_io 1 halt);
+    let claim = Claim::about_program(&program).with_output(bfe_vec![7]);
+    let with = |secret| ProverJob::new(program.clone(), claim.clone(), NonDeterminism::new(vec![secret]));
+    let (bad, good) = (with(bfe!(8)), with(bfe!(7)));
+    ensure!(bad.id() == good.id());
+    // Behind this one both wait, so that the second surely attaches.
+    let running = of_height(13, 310);
+    ensure!(post(pod.url(), bytes(&running), &[ASYNC]).await?.status() == StatusCode::ACCEPTED);
+    let callers = [bad, good].map(|job| {
+        let (url, body) = (pod.url().to_owned(), bytes(&job));
+        tokio::spawn(async move { post(&url, body, &[]).await })
+    });
+    let [bad, good] = callers;
+    let refused = problem(bad.await??).await?;
+    ensure!(refused.problem_type == ProblemType::ProgramFailed, "{refused:?}");
+    let answer = good.await??;
+    ensure!(answer.status() == StatusCode::OK);
+    ensure!(proof::verify(&claim, &answer.bytes().await?).is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_pod_says_429_and_when_to_come_back() -> Result<()> {
+    let pod = pod(&["--backend", "mock", "--max-concurrent-jobs", "1", "--max-queued", "3", "--max-body-bytes", "2Mi"]).await?;
+    let small = |seed| serde_json::to_vec(&mock(seed, 3_600_000));
+    let headers = [ASYNC, ("x-client-id", "me")];
+    // One runs, three wait.
+    for seed in 0..4 {
+        ensure!(post(pod.url(), small(seed)?, &headers).await?.status() == StatusCode::ACCEPTED);
+    }
+    let full = problem(post(pod.url(), small(4)?, &headers).await?).await?;
+    ensure!(full.problem_type == ProblemType::QueueFull && full.retry_after_seconds.is_some(), "{full:?}");
+    // Joining takes no room, leaving makes some.
+    ensure!(post(pod.url(), small(3)?, &[ASYNC, ("x-client-id", "other")]).await?.status() == StatusCode::ACCEPTED);
+    for client in ["me", "other"] {
+        let url = format!("{}/v1/proofs/{}", pod.url(), prover_api::JobId::of(&mock(3, 0).claim));
+        ensure!(send(Method::DELETE, &url, None, &[("x-client-id", client)]).await?.status() == StatusCode::NO_CONTENT);
+    }
+
+    // Bodies of 0.6 MB: a fourth would be past two megabytes.
+    let large = |seed| -> Result<Vec<u8>> {
+        let claim = Claim::new(Digest::default()).with_input(vec![bfe!(BFieldElement::MAX - seed); 28_000]);
+        Ok(serde_json::to_vec(&MockJob { claim, ..mock(0, 3_600_000) })?)
+    };
+    let pod = self::pod(&["--backend", "mock", "--max-concurrent-jobs", "1", "--max-body-bytes", "2Mi"]).await?;
+    for seed in 0..3 {
+        let answer = post(pod.url(), large(seed)?, &headers).await?;
+        ensure!(answer.status() == StatusCode::ACCEPTED, "{seed}: {:?}", problem(answer).await?);
+    }
+    let answer = post(pod.url(), large(3)?, &headers).await?;
+    ensure!(answer.headers().contains_key("retry-after"));
+    let full = problem(answer).await?;
+    ensure!(full.problem_type == ProblemType::QueueFull, "{full:?}");
+    ensure!(post(pod.url(), small(5)?, &headers).await?.status() == StatusCode::ACCEPTED, "a small one still fits");
+    Ok(())
+}
+
+/// The client of this project holds no connection open for the proof; it must get it from a pod that shuts down all the same.
+#[tokio::test]
+async fn a_draining_pod_hands_its_last_proof_over() -> Result<()> {
+    let mut pod = pod(&[]).await?;
+    let (job, waiting) = (of_height(13, 320), of_height(9, 321));
+    let client = Client::builder().endpoints([pod.url()]).build()?;
+    let caller = tokio::spawn({
+        let body = JobBody::from_job(&job)?;
+        async move { client.prove(body, ProveOptions::default()).await }
+    });
+    wait_for(pod.url(), job.id(), &[JobState::Proving]).await?;
+    ensure!(post(pod.url(), bytes(&waiting), &[ASYNC]).await?.status() == StatusCode::ACCEPTED);
+    pod.terminate()?;
+    // Who waits without a slot and without a connection learns that it was given back.
+    let given_back = wait_for(pod.url(), waiting.id(), &[JobState::Cancelled]).await?;
+    let problem_type = given_back.problem.as_ref().map(|problem| problem.problem_type);
+    ensure!(problem_type == Some(ProblemType::Draining), "{given_back:?}");
+    let url = format!("{}/v1/proofs/{}/proof", pod.url(), waiting.id());
+    let refused = problem(send(Method::GET, &url, None, &[]).await?).await?;
+    ensure!(refused.problem_type == ProblemType::Draining && refused.retry_after_seconds.is_some(), "{refused:?}");
+
+    let proved = caller.await??;
+    ensure!(proof::verify(&job.claim, &proved.bytes).is_ok());
+    let fetched = Instant::now();
+    ensure!(pod.ended(Duration::from_secs(20)).await?.success(), "{}", pod.log());
+    ensure!(fetched.elapsed() < Duration::from_secs(5), "it waits for nobody: {:?}", fetched.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_grace_period_ends_and_so_does_the_pod() -> Result<()> {
+    let mut pod = pod(&["--grace-period", "1"]).await?;
+    let job = of_height(17, 330);
+    ensure!(post(pod.url(), bytes(&job), &[ASYNC]).await?.status() == StatusCode::ACCEPTED);
+    wait_for(pod.url(), job.id(), &[JobState::Proving]).await?;
+    let worker = devices(pod.url()).await?[0].pid.context("is up")?;
+    pod.terminate()?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let state = status(pod.url(), job.id()).await?.context("is known")?.state;
+    ensure!(state == JobState::Proving, "within the period it goes on: {state:?}");
+    ensure!(pod.ended(Duration::from_secs(20)).await?.success(), "{}", pod.log());
+    let gone = || !std::fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|line| line.contains("worker"));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !gone() {
+        ensure!(Instant::now() < deadline, "worker {worker} goes on for nobody");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_number_of_jobs_at_once_is_what_the_node_s_variable_says() -> Result<()> {
+    let variables = [("TRITON_VM_MAX_CONCURRENT_JOBS", "2")];
+    let mut pod = Pod::start_at("127.0.0.1:0", &["--memory-limit", "2Gi"], &variables)?;
+    pod.ready().await?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while devices(pod.url()).await?.iter().filter(|device| device.ready).count() < 2 {
+        ensure!(Instant::now() < deadline, "{}", pod.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let jobs = [of_height(13, 340), of_height(13, 341)];
+    for job in &jobs {
+        ensure!(post(pod.url(), bytes(job), &[ASYNC]).await?.status() == StatusCode::ACCEPTED);
+    }
+    for job in &jobs {
+        wait_for(pod.url(), job.id(), &[JobState::Proving]).await?;
+    }
+    let running: Vec<usize> = devices(pod.url()).await?.iter().map(|device| device.running.len()).collect();
+    ensure!(running == [1, 1], "{running:?}");
+    Ok(())
+}
