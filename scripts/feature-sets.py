@@ -28,25 +28,38 @@ def name(unit: dict) -> str:
     return last if "@" in last else f"{source.rsplit('/', 1)[-1]}@{last}"
 
 
-def closure(selection: list[str], heavy: str) -> set[tuple]:
-    """All that is compiled for a heavy crate, with features, for the target and for the host."""
-    graph = cargo("build", "--release", "--locked", "--unit-graph", "-Zunstable-options", *selection)
-    units = graph["units"]
+def described(unit: dict) -> str:
+    return f"{name(unit)} ({'/'.join(unit['target']['kind'])}) with [{','.join(unit['features'])}]"
+
+
+def closure(selection: list[str], heavy: str) -> dict[int, tuple[str, list[int]]]:
+    """All that is compiled for a heavy crate, by identity: a unit with its features and, recursively, those of its dependencies.
+
+    Without the recursion a crate that build scripts use with other features than the target does would hide a difference.
+    """
+    units = cargo("build", "--release", "--locked", "--unit-graph", "-Zunstable-options", *selection)["units"]
+    identities: dict[int, int] = {}
+
+    def identity(index: int) -> int:
+        if index not in identities:
+            unit = units[index]
+            own = (name(unit), *unit["target"]["kind"], unit["mode"], unit["profile"]["opt_level"], *unit["features"])
+            identities[index] = hash((own, tuple(sorted(identity(dependency["index"]) for dependency in unit["dependencies"]))))
+        return identities[index]
+
     pending = [
         index
         for index, unit in enumerate(units)
-        if name(unit).startswith(f"{heavy}@") and unit["mode"] == "build" and "lib" in unit["target"]["crate_types"]
+        if name(unit).startswith(f"{heavy}@") and unit["mode"] == "build" and {"lib", "rlib"} & set(unit["target"]["crate_types"])
     ]
-    seen = set()
+    seen: dict[int, tuple[str, list[int]]] = {}
     while pending:
         index = pending.pop()
         if index not in seen:
-            seen.add(index)
-            pending.extend(dependency["index"] for dependency in units[index]["dependencies"])
-    return {
-        (name(unit), "/".join(unit["target"]["kind"]), unit["mode"], unit["profile"]["opt_level"], ",".join(unit["features"]))
-        for unit in (units[index] for index in seen)
-    }
+            dependencies = [dependency["index"] for dependency in units[index]["dependencies"]]
+            seen[index] = (described(units[index]), [identity(dependency) for dependency in dependencies])
+            pending.extend(dependencies)
+    return {identity(index): what for index, what in seen.items()}
 
 
 def main() -> int:
@@ -54,14 +67,19 @@ def main() -> int:
     wrong = 0
     for heavy in HEAVY:
         whole = closure(["--workspace"], heavy)
+        if not whole:
+            print(f"feature-sets: the workspace does not compile {heavy}; is the check looking for the right crate?", file=sys.stderr)
+            return 1
         for room in sorted(package["name"] for package in metadata["packages"]):
             # A room that does not use the crate has an empty closure and nothing to compile twice.
-            alone = closure(["--package", room], heavy)
-            for unit in sorted(alone - whole):
-                wrong += 1
-                print(f"feature-sets: {room} alone compiles {unit[0]} ({unit[1]}) for {heavy} with [{unit[4]}]", file=sys.stderr)
-                for other in sorted(other for other in whole if other[:3] == unit[:3]):
-                    print(f"              the whole workspace has [{other[4]}]", file=sys.stderr)
+            for identity, (what, dependencies) in closure(["--package", room], heavy).items():
+                # The crates at the root of a difference: their dependencies are all shared.
+                if identity not in whole and all(dependency in whole for dependency in dependencies):
+                    wrong += 1
+                    crate = what.partition(" with ")[0]
+                    print(f"feature-sets: {room} alone compiles {what} for {heavy}", file=sys.stderr)
+                    for other in sorted({other for other, _ in whole.values() if other.startswith(f"{crate} with ")}):
+                        print(f"              the whole workspace has {other}", file=sys.stderr)
     if wrong:
         print("feature-sets: name the missing features in unified/Cargo.toml", file=sys.stderr)
         return 1

@@ -5,3 +5,4 @@ pub mod http;
 pub mod jobs;
 pub mod machine;
 pub mod pods;
+pub mod upgrade;
