@@ -2,11 +2,13 @@
 //!
 //! Four figures: the time that a proof takes through HTTP over the time of the bare prover; the time to enqueue a job while
 //! thousands wait; the memory of an idle pod and of one with a long queue; the start of `prover-proxy`. Each section can be run
-//! alone: `fleet-bench overhead`.
+//! alone: `fleet-bench overhead`. `fleet-bench raises-gpu` and `raises-cpu` (which needs 60 GiB and ten minutes a round) count
+//! the paid raises an hour of one pod, their own or that of a URL; they only run when named.
 
 mod overhead;
 mod proxy;
 mod queue;
+mod raises;
 mod spread;
 
 use std::process::ExitCode;
@@ -17,14 +19,19 @@ use upgrader_fleet_tests::machine::{Machine, gib};
 /// What there is to measure.
 const SECTIONS: [&str; 3] = ["overhead", "queue", "proxy"];
 
+/// What only runs when it is named: it wants another machine than most have.
+const NAMED: [&str; 2] = ["raises-gpu", "raises-cpu"];
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !SECTIONS.contains(&name.as_str())) {
+    let (urls, wanted): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with("http"));
+    if let Some(unknown) = wanted.iter().find(|name| !SECTIONS.iter().chain(&NAMED).any(|known| known == name)) {
         eprintln!("bench: no section `{unknown}`; there are {}", SECTIONS.join(", "));
         return ExitCode::from(2);
     }
-    match run(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)).await {
+    let is_named = |name: &str| wanted.iter().any(|wanted| wanted == name);
+    let is_wanted = |name: &str| is_named(name) || (wanted.is_empty() && SECTIONS.contains(&name));
+    match run(is_wanted, urls.first().map(String::as_str)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -33,7 +40,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(wanted: impl Fn(&str) -> bool) -> Result<()> {
+async fn run(wanted: impl Fn(&str) -> bool, url: Option<&str>) -> Result<()> {
     let machine = Machine::look();
     println!("machine   {} cores, {} of memory, {} free", machine.cores, gib(machine.memory), gib(machine.available));
     if wanted("overhead") {
@@ -44,6 +51,11 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Result<()> {
     }
     if wanted("proxy") {
         proxy::measure()?;
+    }
+    for backend in ["gpu", "cpu"] {
+        if wanted(&format!("raises-{backend}")) {
+            raises::measure(backend, url).await?;
+        }
     }
     Ok(())
 }
