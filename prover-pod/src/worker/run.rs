@@ -58,6 +58,7 @@ struct Held {
 impl Worker {
     fn beat(&self) {
         loop {
+            self.backend.tick();
             self.end_if_lost();
             let report = FromWorker::Heartbeat { rss_bytes: resident_bytes().unwrap_or(0) };
             if self.say(&report, &[]).is_err() {
