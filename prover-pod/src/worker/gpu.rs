@@ -29,7 +29,7 @@ use crate::memory::{LdeMode, MAX_LOG2_HEIGHT};
 use crate::scheduler::{Backend, Failure};
 
 /// Time without a new stage after which the device counts as hung. A stage of 2^22 rows takes a second and a half.
-const STALL: Duration = Duration::from_secs(180);
+const STALL: Duration = Duration::from_mins(3);
 
 /// Proves on the first CUDA device that the process sees.
 #[derive(Debug, Clone)]
@@ -183,12 +183,11 @@ impl ProverBackend for GpuBackend {
     }
 
     fn trace(&self, body: &[u8], cancelled: &Cancelled) -> Result<Box<dyn Traced>, Failure> {
-        let (claim, trace) = match self.inspected.take(body_id(body)) {
-            Some(kept) => kept,
-            None => {
-                let job = super::parse(body)?;
-                (job.claim.clone(), record(job, self.limits, cancelled)?)
-            }
+        let (claim, trace) = if let Some(kept) = self.inspected.take(body_id(body)) {
+            kept
+        } else {
+            let job = super::parse(body)?;
+            (job.claim.clone(), record(job, self.limits, cancelled)?)
         };
         let main = MainTable::from_trace(&trace).map_err(|_| Failure::TooBig {
             log2_padded_height: trace.heights().padded_height().ilog2() as u8,

@@ -14,7 +14,7 @@ use crate::scheduler::BodyId;
 const MAX_BYTES: usize = 1 << 30;
 
 /// How long a trace is kept. It holds the witness of a job that may have been cancelled meanwhile.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT_FOR: Duration = Duration::from_mins(1);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
