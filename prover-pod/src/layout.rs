@@ -14,7 +14,7 @@ use crate::scheduler::{Backend, Routing};
 
 /// Time that a worker has from start to self-test proof. A small proof on a loaded host, or kernels compiled from PTX for a device
 /// that is newer than this build.
-const START_TIMEOUT: Duration = Duration::from_secs(300);
+const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Jobs at once for each GPU: the one that it proves, and one that is traced ahead of it.
 const JOBS_PER_GPU: usize = 2;
@@ -88,11 +88,14 @@ pub fn workers(options: &Serve, decision: &Decision) -> anyhow::Result<Vec<PoolC
     })
 }
 
+/// Measured seconds of proofs, by kind of prover and log2 padded height.
+pub type Measured = Vec<(Backend, u8, f64)>;
+
 /// The routing between GPU and CPU, and measured seconds for estimates.
 ///
 /// # Errors
 /// The file cannot be used.
-pub fn routing(choice: &RoutingChoice) -> anyhow::Result<(Routing, Vec<(Backend, u8, f64)>)> {
+pub fn routing(choice: &RoutingChoice) -> anyhow::Result<(Routing, Measured)> {
     match choice {
         RoutingChoice::Gpu => Ok((Routing::default(), Vec::new())),
         RoutingChoice::CollectionsOnCpu => Ok((Routing::CollectionsOnCpu, Vec::new())),

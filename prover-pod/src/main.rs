@@ -27,7 +27,10 @@ fn main() -> ExitCode {
             work(&options).map_err(anyhow::Error::from)
         }
         Command::Doctor(options) => return doctor(&options),
-        Command::Bench(options) => bench(&options),
+        Command::Bench(options) => {
+            start_logging(LogFormat::Text);
+            bench(&options)
+        }
         Command::Openapi => {
             print!("{}", prover_pod::http::description());
             Ok(())

@@ -103,13 +103,12 @@ fn check_network(options: &Serve) -> anyhow::Result<()> {
 fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
     let decision = layout::decide(options)?;
     let workers = layout::workers(options, &decision)?;
-    let limit = match options.memory_limit {
-        Some(limit) => limit,
-        None => {
-            let free = available_bytes().context("cannot tell how much memory there is; give --memory-limit")?;
-            let gpus = workers.iter().filter(|worker| worker.backend == Backend::Gpu).count() as u64;
-            free.saturating_sub(options.max_body_bytes.min(free / 8)).saturating_sub(gpus * GPU_WORKER_BYTES)
-        }
+    let limit = if let Some(limit) = options.memory_limit {
+        limit
+    } else {
+        let free = available_bytes().context("cannot tell how much memory there is; give --memory-limit")?;
+        let gpus = workers.iter().filter(|worker| worker.backend == Backend::Gpu).count() as u64;
+        free.saturating_sub(options.max_body_bytes.min(free / 8)).saturating_sub(gpus * GPU_WORKER_BYTES)
     };
     let memory = MemoryGate { limit };
     let (routing, measured) = layout::routing(&options.routing)?;

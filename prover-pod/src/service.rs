@@ -47,7 +47,7 @@ pub struct ServiceConfig {
     /// How to run workers, one entry a process.
     pub workers: Vec<PoolConfig>,
     /// Measured seconds of proofs, by kind of prover and log2 padded height; others are estimated.
-    pub measured: Vec<(Backend, u8, f64)>,
+    pub measured: crate::layout::Measured,
     /// Whether this pod serves the mock networks: typed mock jobs and nothing else.
     pub mock: bool,
 }

@@ -179,11 +179,11 @@ impl Scheduler {
             .keys()
             .filter_map(|&id| self.jobs.get(&id).filter(|job| is_ahead(job)).map(|job| place(id, job)))
             .collect();
-        let is_ready = |job: &&Job| {
+        let is_ready = |job: &Job| {
             let untouched = job.phase == Phase::Idle && job.traced_on.is_none() && job.log2_padded_height.is_some();
             untouched && job.avoid != Some(lane) && self.is_eligible(job, lane)
         };
-        let next = self.waiting.iter().find(|(_, _, id)| self.jobs.get(id).filter(is_ready).is_some()).copied()?;
+        let next = self.waiting.iter().find(|(_, _, id)| self.jobs.get(id).is_some_and(is_ready)).copied()?;
         let gives_way = match ahead.iter().max() {
             Some(&last) if ahead.len() >= max_ahead && next < last => Some(last.2),
             _ if ahead.len() >= max_ahead => return None,

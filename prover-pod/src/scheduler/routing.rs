@@ -36,9 +36,8 @@ impl Routing {
             Self::Heights(table) => table.get(usize::from(log2_height)).copied().unwrap_or(Backend::Gpu),
             Self::CollectionsOnCpu => match kind {
                 JobKind::Leaf => Backend::Cpu,
-                JobKind::Raise | JobKind::Merge | JobKind::Update | JobKind::Block => Backend::Gpu,
                 JobKind::Other if log2_height <= LEAF_LOG2_HEIGHT => Backend::Cpu,
-                JobKind::Other => Backend::Gpu,
+                JobKind::Raise | JobKind::Merge | JobKind::Update | JobKind::Block | JobKind::Other => Backend::Gpu,
             },
         }
     }

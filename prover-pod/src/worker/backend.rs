@@ -52,6 +52,9 @@ pub trait ProverBackend: Send + Sync + 'static {
         Facts::default()
     }
 
+    /// Called about once a second, whatever else the worker does.
+    fn tick(&self) {}
+
     /// Whether nothing will come from the device in this process any more. The process ends then, and another is started.
     fn is_lost(&self) -> bool {
         false

@@ -23,11 +23,13 @@ use triton_vm::prelude::*;
 
 use super::backend::{Cancelled, Facts, ProverBackend, Report, Traced};
 use super::heights::Limits;
+use super::kept::Kept;
+use crate::intake::body_id;
 use crate::memory::{LdeMode, MAX_LOG2_HEIGHT};
 use crate::scheduler::{Backend, Failure};
 
 /// Time without a new stage after which the device counts as hung. A stage of 2^22 rows takes a second and a half.
-const STALL: Duration = Duration::from_secs(180);
+const STALL: Duration = Duration::from_mins(3);
 
 /// Proves on the first CUDA device that the process sees.
 #[derive(Debug, Clone)]
@@ -35,6 +37,7 @@ pub struct GpuBackend {
     device: Arc<Gpu>,
     jobs: usize,
     limits: Limits,
+    inspected: Arc<Kept>,
 }
 
 #[derive(Debug)]
@@ -83,12 +86,7 @@ impl GpuBackend {
             lost: AtomicBool::new(false),
             moved: Mutex::default(),
         };
-        Ok(Self { device: Arc::new(gpu), jobs: jobs.max(1), limits })
-    }
-
-    /// Runs the program and records what the prover needs of it.
-    fn record(&self, job: ProverJob, cancelled: &Cancelled) -> Result<Trace, Failure> {
-        record(job, self.limits, cancelled)
+        Ok(Self { device: Arc::new(gpu), jobs: jobs.max(1), limits, inspected: Arc::default() })
     }
 }
 
@@ -176,19 +174,30 @@ impl ProverBackend for GpuBackend {
     }
 
     fn inspect(&self, body: &[u8], cancelled: &Cancelled) -> Result<u8, Failure> {
-        let trace = self.record(super::parse(body)?, cancelled)?;
-        Ok(trace.heights().padded_height().ilog2() as u8)
+        let job = super::parse(body)?;
+        let claim = job.claim.clone();
+        let trace = record(job, self.limits, cancelled)?;
+        let log2_height = trace.heights().padded_height().ilog2() as u8;
+        self.inspected.keep(body_id(body), claim, trace);
+        Ok(log2_height)
     }
 
     fn trace(&self, body: &[u8], cancelled: &Cancelled) -> Result<Box<dyn Traced>, Failure> {
-        let job = super::parse(body)?;
-        let claim = job.claim.clone();
-        let trace = self.record(job, cancelled)?;
+        let (claim, trace) = if let Some(kept) = self.inspected.take(body_id(body)) {
+            kept
+        } else {
+            let job = super::parse(body)?;
+            (job.claim.clone(), record(job, self.limits, cancelled)?)
+        };
         let main = MainTable::from_trace(&trace).map_err(|_| Failure::TooBig {
             log2_padded_height: trace.heights().padded_height().ilog2() as u8,
             limit: MAX_LOG2_HEIGHT,
         })?;
         Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main }))
+    }
+
+    fn tick(&self) {
+        self.inspected.forget_old();
     }
 
     fn is_lost(&self) -> bool {

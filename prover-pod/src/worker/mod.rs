@@ -7,6 +7,7 @@ mod backend;
 mod cpu;
 mod gpu;
 mod heights;
+mod kept;
 mod mock;
 mod run;
 

@@ -37,7 +37,7 @@ pub fn run(backend: Arc<dyn ProverBackend>, input: OwnedFd, output: OwnedFd) -> 
     worker.hello()?;
     let mut input = BufReader::new(File::from(input));
     while let Some((order, body)) = read_frame::<ToWorker>(&mut input)? {
-        worker.obey(order, body)?;
+        worker.obey(&order, body)?;
     }
     Ok(())
 }
@@ -58,6 +58,7 @@ struct Held {
 impl Worker {
     fn beat(&self) {
         loop {
+            self.backend.tick();
             self.end_if_lost();
             let report = FromWorker::Heartbeat { rss_bytes: resident_bytes().unwrap_or(0) };
             if self.say(&report, &[]).is_err() {
@@ -90,9 +91,9 @@ impl Worker {
         output.flush()
     }
 
-    fn obey(self: &Arc<Self>, order: ToWorker, body: Vec<u8>) -> io::Result<()> {
+    fn obey(self: &Arc<Self>, order: &ToWorker, body: Vec<u8>) -> io::Result<()> {
         let job = order.job();
-        match order {
+        match *order {
             ToWorker::Discard { .. } | ToWorker::Abort { .. } => {
                 let mut jobs = lock(&self.jobs);
                 if let Some(held) = jobs.remove(&job) {
