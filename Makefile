@@ -85,6 +85,10 @@ cuda-toolchain: ## CUDA's compiler into the cache; no root and no GPU needed
 gpu-test: build ## on a machine with a GPU: every kernel and whole proofs against the CPU prover
 	$(bin)/gpu-test
 
+.PHONY: gpu-archs
+gpu-archs: cuda-toolchain ## compiles the kernels for every device of a release: 80, 90a, 100, 120 and PTX (slow, once)
+	GPU_PROVER_ARCHS=80,90a,100,120 cargo build --release --locked -p gpu-prover
+
 .PHONY: gpu-bench
 gpu-bench: build ## on a machine with a GPU: time and memory of each stage
 	$(bin)/gpu-bench

@@ -1,38 +1,48 @@
 #!/usr/bin/env bash
 # Tests and benchmarks of the CUDA prover on a GPU host, in one call.
 #
-#   scripts/gpu-session.sh build       here: build and strip the two binaries into ../.gpu (needs Rust and nvcc)
-#   scripts/gpu-session.sh run [OUT]   there: parity of every kernel, byte-identical proofs, rates, benchmark.
+#   scripts/gpu-session.sh build       here: build and strip the binaries, packed into ../.gpu (needs Rust and nvcc)
+#   scripts/gpu-session.sh run [OUT]   there: kernels, byte-identical proofs, faults, rates, benchmarks, the pod.
 #                                      Needs the NVIDIA driver and ../.gpu, no Rust. Results go to OUT (default .gpu/out).
 #
-# The binaries run on any x86-64 host whose glibc is at least as new as the build host's.
+# The binaries run on any x86-64 host whose glibc is at least as new as the build host's. Job files (`*.json.zst`, as
+# `upgrade-jobs` writes them) in ../.gpu are measured too.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 bin="$root/.gpu"
 
+programs=(gpu-test gpu-bench prover-pod)
+
 build() {
     cd "$root"
-    cargo build --release -p gpu-prover --bin gpu-test --bin gpu-bench
-    local target
+    cargo build --release -p gpu-prover -p prover-pod --bins
+    local target stripped
     target="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
+    stripped="$(mktemp -d)"
+    trap 'rm -rf "$stripped"' EXIT
     mkdir -p "$bin"
-    for name in gpu-test gpu-bench; do strip -o "$bin/$name" "$target/release/$name"; done
+    for name in "${programs[@]}"; do strip -o "$stripped/$name" "$target/release/$name"; done
+    tar -cJf "$bin/programs.tar.xz" -C "$stripped" "${programs[@]}"
     ls -l "$bin"
 }
 
 run() {
-    local out="${1:-$bin/out}"
-    local failed=0
+    local out="${1:-$bin/out}" failed=0 here
+    here="$(mktemp -d)"
+    trap 'rm -rf "$here"' EXIT
+    tar -xJf "$bin/programs.tar.xz" -C "$here"
     mkdir -p "$out"
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv,noheader | tee "$out/device.txt"
-    # Each part has its own log, and one that fails does not keep the others from running.
-    "$bin/gpu-test" kernels 2>&1 | tee "$out/kernels.log" || failed=1
-    "$bin/gpu-test" proofs 12 2>&1 | tee "$out/proofs.log" | grep -E '^(FAILED|[0-9]+ failures)' || true
-    grep -q '^0 failures' "$out/proofs.log" || failed=1
-    "$bin/gpu-test" rates 20 2>&1 | tee "$out/rates.log" || failed=1
-    "$bin/gpu-bench" 10 22 5 2>&1 | tee "$out/bench.log" || failed=1
-    "$bin/gpu-bench" 20 20 2 --profile 2>&1 | tee "$out/profile-20.log" || failed=1
-    "$bin/gpu-bench" 22 22 2 --profile 2>&1 | tee "$out/profile-22.log" || failed=1
+    # One that fails does not keep the others from running.
+    "$here/prover-pod" doctor 2>&1 | tee "$out/doctor.log" || failed=1
+    "$here/gpu-test" kernels proofs random 200 mixed 18 faults processes >"$out/tests.log" 2>&1 || failed=1
+    grep -v '^ok' "$out/tests.log"
+    "$here/gpu-test" rates 20 2>&1 | tee "$out/rates.log" || failed=1
+    "$here/gpu-bench" 10 22 5 --cpu 20 2>&1 | tee "$out/heights.log" || failed=1
+    local jobs=()
+    for job in "$bin"/*.json.zst; do [[ -e "$job" ]] && jobs+=(--job "$job"); done
+    if ((${#jobs[@]})); then "$here/gpu-bench" "${jobs[@]}" --runs 5 2>&1 | tee "$out/jobs.log" || failed=1; fi
+    for log2 in 20 22; do "$here/gpu-bench" "$log2" "$log2" 2 --profile 2>&1 | tee -a "$out/steps.log" || failed=1; done
     return "$failed"
 }
 
@@ -40,7 +50,7 @@ case "${1:-}" in
 build) build ;;
 run) REQUIRE_GPU=1 run "${2:-}" ;;
 *)
-    sed -n '2,8p' "${BASH_SOURCE[0]}"
+    sed -n '2,9p' "${BASH_SOURCE[0]}"
     exit 2
     ;;
 esac
