@@ -21,7 +21,7 @@ use crate::service::{Service, ServiceConfig};
 use crate::tvmp;
 
 /// Time that a worker has from start to self-test proof. A small proof on a loaded host.
-const START_TIMEOUT: Duration = Duration::from_secs(300);
+const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Time for answers to be taken after the last job has ended.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -108,12 +108,11 @@ fn check_network(options: &Serve) -> anyhow::Result<()> {
 fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
     let mock = options.backend == Backend::Mock;
     let jobs = usize::from(options.max_concurrent_jobs.unwrap_or(if mock { 16 } else { 1 }));
-    let limit = match options.memory_limit {
-        Some(limit) => limit,
-        None => {
-            let free = available_bytes().context("cannot tell how much memory there is; give --memory-limit")?;
-            free.saturating_sub(options.max_body_bytes.min(free / 8))
-        }
+    let limit = if let Some(limit) = options.memory_limit {
+        limit
+    } else {
+        let free = available_bytes().context("cannot tell how much memory there is; give --memory-limit")?;
+        free.saturating_sub(options.max_body_bytes.min(free / 8))
     };
     let memory = MemoryGate { limit };
     info!(
@@ -175,9 +174,10 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 async fn drain(service: &Service, grace: Duration) {
     info!(grace_seconds = grace.as_secs(), "draining: running jobs end, waiting ones go elsewhere");
     tokio::select! {
-        drained = timeout(grace, service.drain()) => match drained {
-            Ok(()) => info!("drained"),
-            Err(_) => warn!("the grace period is over; running jobs are lost here, their callers ask elsewhere"),
+        drained = timeout(grace, service.drain()) => if drained.is_ok() {
+            info!("drained");
+        } else {
+            warn!("the grace period is over; running jobs are lost here, their callers ask elsewhere");
         },
         _ = wait_for_signal() => warn!("second signal: running jobs are lost here, their callers ask elsewhere"),
     }

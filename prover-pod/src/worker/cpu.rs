@@ -47,7 +47,7 @@ impl ProverBackend for CpuBackend {
     fn self_test(&self) -> Result<Vec<u8>, Failure> {
         let claim = super::self_test_claim();
         let job = ProverJob::new(super::self_test_program(), claim, NonDeterminism::default());
-        self.traced(job)?.prove(LdeMode::Cached, &Cancelled::default())
+        Self::traced(job)?.prove(LdeMode::Cached, &Cancelled::default())
     }
 
     fn inspect(&self, body: &[u8]) -> Result<u8, Failure> {
@@ -60,12 +60,12 @@ impl ProverBackend for CpuBackend {
     }
 
     fn trace(&self, body: &[u8]) -> Result<Box<dyn Traced>, Failure> {
-        self.traced(parse(body)?)
+        Self::traced(parse(body)?)
     }
 }
 
 impl CpuBackend {
-    fn traced(&self, job: ProverJob) -> Result<Box<dyn Traced>, Failure> {
+    fn traced(job: ProverJob) -> Result<Box<dyn Traced>, Failure> {
         let ProverJob { program, claim, non_determinism, .. } = job;
         let input = PublicInput::new(claim.input.clone());
         // The job was inspected: it halts, and its trace fits. Only the error's kind is told, as there.

@@ -154,7 +154,7 @@ pub fn inspect(
             return Err(Failure::Endless { cycle_limit: limits.cycles });
         }
         // Checked now and then: the map grows by five words a cycle at the most.
-        if counts.processor % 4096 == 0 && state.ram.len() > limits.ram_words {
+        if counts.processor.is_multiple_of(4096) && state.ram.len() > limits.ram_words {
             let log2_padded_height = ceil_log2(counts.height().max(state.ram.len() as u64));
             return Err(Failure::TooBig { log2_padded_height, limit: ceil_log2(limits.ram_words as u64) });
         }

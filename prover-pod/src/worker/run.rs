@@ -33,7 +33,7 @@ pub fn run(backend: Arc<dyn ProverBackend>, input: OwnedFd, output: OwnedFd) -> 
     worker.hello()?;
     let mut input = BufReader::new(File::from(input));
     while let Some((order, body)) = read_frame::<ToWorker>(&mut input)? {
-        worker.obey(order, body)?;
+        worker.obey(&order, body)?;
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ impl Worker {
         output.flush()
     }
 
-    fn obey(self: &Arc<Self>, order: ToWorker, body: Vec<u8>) -> io::Result<()> {
+    fn obey(self: &Arc<Self>, order: &ToWorker, body: Vec<u8>) -> io::Result<()> {
         let job = order.job();
         match order {
             ToWorker::Discard { .. } | ToWorker::Abort { .. } => {
@@ -96,7 +96,7 @@ impl Worker {
                 }
                 Ok((FromWorker::Traced { job }, Vec::new()))
             }),
-            ToWorker::Prove { lde, .. } => {
+            &ToWorker::Prove { lde, .. } => {
                 self.spawn("prove", job, move |worker, cancelled| worker.prove(job, body, lde, cancelled))
             }
         }
