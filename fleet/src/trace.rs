@@ -3,6 +3,7 @@
 use std::fmt;
 
 use prover_api::ProverJob;
+use triton_vm::isa::op_stack::OpStackError;
 use triton_vm::prelude::{InstructionError, TableId, VM};
 
 /// Rows that a job needs, before padding.
@@ -77,7 +78,8 @@ pub fn kind_of_failure(error: &InstructionError) -> &'static str {
         InstructionError::EmptyPublicInput(_) => "it reads more public input than the claim gives",
         InstructionError::EmptySecretInput(_) => "it divines more secret input than the job gives",
         InstructionError::EmptySecretDigestInput => "it needs more secret digests than the job gives",
-        InstructionError::OpStackError(_) => "its op stack runs empty or over",
+        InstructionError::OpStackError(OpStackError::TooShallow) => "its op stack runs empty",
+        InstructionError::OpStackError(OpStackError::FailedU32Conversion(_)) => "a number is not a u32 where one is needed",
         InstructionError::JumpStackIsEmpty => "it returns without a call",
         InstructionError::MachineHalted => "it runs on after halt",
         InstructionError::InverseOfZero | InstructionError::DivisionByZero => "it divides by zero",

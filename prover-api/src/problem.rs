@@ -137,16 +137,15 @@ impl<'de> Deserialize<'de> for ProblemType {
 impl utoipa::PartialSchema for ProblemType {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
         let names = Self::ALL.iter().map(ToString::to_string);
-        let table: String = Self::ALL
-            .iter()
-            .map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.slug(), kind.status(), kind.title(), kind.retry().advice()))
-            .collect();
+        let row =
+            |kind: &Self| format!("| `{}` | {} | {} | {} |", kind.slug(), kind.status(), kind.title(), kind.retry().advice());
+        let table = Self::ALL.iter().map(row).collect::<Vec<_>>().join("\n");
         utoipa::openapi::schema::Object::builder()
             .schema_type(utoipa::openapi::schema::Type::String)
             .enum_values(Some(names))
             .description(Some(format!(
                 "What went wrong: `/problems/` and a stable name. A client that meets an unknown name goes by the status.\n\n\
-                 | name | status | meaning | try again? |\n|---|---|---|---|\n{table}"
+                 | name | status | meaning | try again? |\n|---|---|---|---|\n{table}\n"
             )))
             .into()
     }
@@ -170,7 +169,8 @@ pub struct Problem {
     pub detail: Option<String>,
     /// The job it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub instance: Option<Box<str>>,
     /// Exact log2 padded height, with `padded-height-too-big`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log2_padded_height: Option<u8>,
@@ -179,7 +179,8 @@ pub struct Problem {
     pub max_log2_padded_height: Option<u8>,
     /// Kind of the virtual machine's error, with `program-failed`. Values are left out: they may be secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vm_error: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub vm_error: Option<Box<str>>,
     /// Clock cycle of the crash, with `program-failed`; the limit, with `program-endless`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycle: Option<u64>,

@@ -145,7 +145,7 @@ pub struct DeviceInfo {
 /// What there is to know of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GpuInfo {
-    /// The worker's `CUDA_VISIBLE_DEVICES`: an ordinal, `GPU-…`, or `MIG-…`.
+    /// The worker's `CUDA_VISIBLE_DEVICES`: an ordinal, `GPU-...`, or `MIG-...`.
     pub visible_device: String,
     /// UUID of the device, as the vendor's tools show it.
     pub uuid: String,

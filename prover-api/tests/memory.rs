@@ -19,7 +19,7 @@ use support::{FakePod, OnJob, capacity, real_job};
 const JOB_BYTES: usize = 33_100_000;
 
 /// What a job's handling may take beside the job: connections, the proof, its verification.
-const REST: usize = 32 << 20;
+const REST: usize = 8 << 20;
 
 /// The real job with a witness of the wanted length: numbers as random as digests are.
 fn large_document() -> Vec<u8> {

@@ -289,7 +289,7 @@ mod tests {
     fn deadlines() {
         let now = humantime::parse_rfc3339("2026-01-01T00:00:00Z").expect("parses");
         assert_eq!(parse_deadline("1.5", now), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_deadline("2026-01-01T00:01:00Z", now), Ok(Duration::from_secs(60)));
+        assert_eq!(parse_deadline("2026-01-01T00:01:00Z", now), Ok(Duration::from_mins(1)));
         assert_eq!(parse_deadline("2020-01-01T00:01:00Z", now), Ok(Duration::ZERO));
         for bad in ["", "-1", "NaN", "inf", "1e300", "tomorrow"] {
             assert!(parse_deadline(bad, now).is_err(), "{bad}");

@@ -36,12 +36,13 @@ const CACHED_BYTES_PER_ROW: u64 = 55_000;
 /// Peak bytes per padded row with the extension recomputed. Measured: 12.6 KB at 2^22 (49.2 GiB), 14.0 KB at 2^21.
 const JUST_IN_TIME_BYTES_PER_ROW: u64 = 14_500;
 
-/// Peak bytes of the host per padded row while the GPU proves: the 149 original columns of the main table twice (the second time
-/// to extend from), and the 49 original ones of the auxiliary table, of 24 bytes an element.
+/// Peak bytes of the host per padded row while the GPU proves, from what it holds: the 149 original columns of the main table
+/// twice (the second time to extend from), the 49 original ones of the auxiliary table, of 24 bytes an element, and randomizers.
 const GPU_HOST_BYTES_PER_ROW: u64 = 2 * 149 * 8 + 49 * 24 + 200;
 
-/// Peak bytes of the host per padded row while a job is traced and its main table filled for the GPU: the table and the records
-/// that it is filled from.
+/// Peak bytes of the host per padded row while a job is traced and its main table filled for the GPU, from what it holds: the
+/// table, the records that it is filled from (270 bytes where all tables are as high as the highest), and those of the memory
+/// tables once more, sorted.
 const GPU_AHEAD_BYTES_PER_ROW: u64 = 149 * 8 + 700;
 
 /// What a GPU worker takes of the host beside its jobs: code, kernels, the driver's context, page-locked buffers, and at most

@@ -158,9 +158,10 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 async fn drain(service: &Service, grace: Duration) {
     info!(grace_seconds = grace.as_secs(), "draining: running jobs end, waiting ones go elsewhere");
     tokio::select! {
-        drained = timeout(grace, service.drain()) => match drained {
-            Ok(()) => info!("drained"),
-            Err(_) => warn!("the grace period is over; running jobs are lost here, their callers ask elsewhere"),
+        drained = timeout(grace, service.drain()) => if drained.is_ok() {
+            info!("drained");
+        } else {
+            warn!("the grace period is over; running jobs are lost here, their callers ask elsewhere");
         },
         _ = wait_for_signal() => warn!("second signal: running jobs are lost here, their callers ask elsewhere"),
     }

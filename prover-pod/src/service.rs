@@ -126,11 +126,18 @@ struct Facts {
 #[derive(Debug, Default)]
 struct WorkerState {
     generation: u64,
+    /// Absent once the process is dead or has been killed.
     handle: Option<WorkerHandle>,
     device: String,
     gpu: Option<GpuInfo>,
     rss_bytes: u64,
     restarts: u64,
+}
+
+impl WorkerState {
+    fn is_running(&self, generation: u64) -> bool {
+        self.generation == generation && self.handle.is_some()
+    }
 }
 
 impl Service {
@@ -218,7 +225,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal`] when the pod takes nothing now.
-    pub fn submit_detached(&self, request: Request, client: ClientId) -> Result<Accepted, Refusal> {
+    pub fn submit_detached(&self, request: Request, client: &ClientId) -> Result<Accepted, Refusal> {
         let job = request.job;
         if self.lock().detached.contains_key(&(job, client.clone())) {
             return Ok(Accepted::Attached);
@@ -272,7 +279,7 @@ impl Service {
         &self,
         request: Request,
         caller: Option<oneshot::Sender<Answer>>,
-        client: Option<ClientId>,
+        client: Option<&ClientId>,
     ) -> Result<(InterestId, Accepted), Refusal> {
         let deadline = request.deadline.map(|left| self.now() + left);
         self.with(|state, now, effects| {
@@ -298,7 +305,7 @@ impl Service {
             if let Some(caller) = caller {
                 state.callers.insert(interest, caller);
             }
-            if let Some(client) = &client {
+            if let Some(client) = client {
                 state.detached.insert((request.job, client.clone()), interest);
                 state.detached_by.insert(interest, (request.job, client.clone()));
             }
@@ -351,13 +358,13 @@ impl Service {
             }
             PoolEvent::Said { worker, generation, message, payload } => {
                 if self.lock().workers.get(&worker).is_some_and(|known| known.generation == generation) {
-                    self.on_worker(worker, message, payload);
+                    self.on_worker(worker, generation, message, payload);
                 }
             }
         }
     }
 
-    fn on_worker(&self, worker: WorkerId, message: FromWorker, payload: Vec<u8>) {
+    fn on_worker(&self, worker: WorkerId, generation: u64, message: FromWorker, payload: Vec<u8>) {
         match message {
             FromWorker::Heartbeat { rss_bytes } => {
                 if let Some(known) = self.lock().workers.get_mut(&worker) {
@@ -375,11 +382,16 @@ impl Service {
                     let ok = backend == Backend::Mock
                         || service.is_valid(Arc::new(crate::worker::self_test_claim()), payload.into()).await;
                     if ok {
-                        service.with(|state, now, effects| state.scheduler.worker_up(now, worker, offer, effects));
+                        service.with(|state, now, effects| {
+                            // It may have died while its self-test was verified; orders to a dead process are lost.
+                            if state.workers.get(&worker).is_some_and(|known| known.is_running(generation)) {
+                                state.scheduler.worker_up(now, worker, offer, effects);
+                            }
+                        });
                     } else {
                         service.metrics().verification_failures.with_label_values(&[backend.name()]).inc();
                         warn!(%worker, device, "the self-test proof does not verify; restarting the worker");
-                        service.reject(worker);
+                        service.reject(worker, generation);
                     }
                 });
             }
@@ -417,8 +429,10 @@ impl Service {
         }
     }
 
-    fn reject(&self, worker: WorkerId) {
-        if let Some(handle) = self.lock().workers.get(&worker).and_then(|known| known.handle.clone()) {
+    fn reject(&self, worker: WorkerId, generation: u64) {
+        let mut state = self.lock();
+        let known = state.workers.get_mut(&worker).filter(|known| known.is_running(generation));
+        if let Some(handle) = known.and_then(|known| known.handle.take()) {
             handle.reject();
         }
     }

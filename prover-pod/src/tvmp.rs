@@ -27,10 +27,10 @@ use crate::service::{Answer, Service};
 const MAX_CONNECTIONS: usize = 256;
 
 /// Time for the whole request to arrive: jobs are tens of megabytes, mostly over loopback.
-const REQUEST_TIME: Duration = Duration::from_secs(60);
+const REQUEST_TIME: Duration = Duration::from_mins(1);
 
 /// Time for the answer to be taken.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const ANSWER_TIME: Duration = Duration::from_mins(1);
 
 /// Serves TVMP on a TCP listener until `stop` turns true.
 pub async fn serve_tcp(listener: TcpListener, service: Service, mut stop: watch::Receiver<bool>) {
@@ -126,9 +126,8 @@ async fn converse(read: impl AsyncRead + Unpin + Send, write: impl AsyncWrite + 
         Err(error) => (malformed(&error), "malformed"),
     };
     count(service, outcome);
-    match timeout(ANSWER_TIME, answers.send(response)).await {
-        Ok(Ok(())) => {}
-        _ => debug!("TVMP client did not take its answer"),
+    if !matches!(timeout(ANSWER_TIME, answers.send(response)).await, Ok(Ok(()))) {
+        debug!("TVMP client did not take its answer");
     }
 }
 

@@ -42,19 +42,25 @@ async fn of_two_clients_with_one_claim_one_cancels_and_the_other_gets_the_proof(
 #[tokio::test]
 async fn a_caller_with_another_body_gets_its_own_run() -> Result<()> {
     let pod = pod(&[]).await?;
-    let program = triton_program!(divine 1 dup 0 push 7 eq assert write_io 1 halt);
+    // With the wrong secret it runs for a while before it fails: time for the other caller to attach.
+    let program = triton_program!(
+        divine 1 dup 0 push 7 eq push 0 eq skiz call spin
+        dup 0 push 7 eq assert write_io 1 halt
+        spin: push 600000 call loop pop 1 return
+        loop: dup 0 push 0 eq skiz return addi -1 recurse
+    );
     let claim = Claim::about_program(&program).with_output(bfe_vec![7]);
     let with = |secret| ProverJob::new(program.clone(), claim.clone(), NonDeterminism::new(vec![secret]));
     let (bad, good) = (with(bfe!(8)), with(bfe!(7)));
     ensure!(bad.id() == good.id());
-    // Behind this one both wait, so that the second surely attaches.
-    let running = of_height(13, 310);
-    ensure!(post(pod.url(), bytes(&running), &[ASYNC]).await?.status() == StatusCode::ACCEPTED);
-    let callers = [bad, good].map(|job| {
-        let (url, body) = (pod.url().to_owned(), bytes(&job));
+    let start = |job: &ProverJob| {
+        let (url, body) = (pod.url().to_owned(), bytes(job));
         tokio::spawn(async move { post(&url, body, &[]).await })
-    });
-    let [bad, good] = callers;
+    };
+    let id = bad.id();
+    let bad = start(&bad);
+    wait_for(pod.url(), id, &[JobState::Tracing]).await?;
+    let good = start(&good);
     let refused = problem(bad.await??).await?;
     ensure!(refused.problem_type == ProblemType::ProgramFailed, "{refused:?}");
     let answer = good.await??;
@@ -154,7 +160,7 @@ async fn the_number_of_jobs_at_once_is_what_the_node_s_variable_says() -> Result
     let variables = [("TRITON_VM_MAX_CONCURRENT_JOBS", "2")];
     let mut pod = Pod::start_at("127.0.0.1:0", &["--memory-limit", "2Gi"], &variables)?;
     pod.ready().await?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while devices(pod.url()).await?.iter().filter(|device| device.ready).count() < 2 {
         ensure!(Instant::now() < deadline, "{}", pod.log());
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -66,7 +66,7 @@ async fn answers_are_compressed_for_who_asks_and_proofs_are_not() -> Result<()> 
     let job = of_height(9, 510);
     let proof = post(pod.url(), bytes(&job), &[]).await?.bytes().await?;
     // This client decodes nothing by itself.
-    let client = reqwest::Client::builder().no_gzip().no_zstd().timeout(Duration::from_secs(60)).build()?;
+    let client = reqwest::Client::builder().no_gzip().no_zstd().timeout(Duration::from_mins(1)).build()?;
     let get = |path: &str, encoding: &'static str| {
         client.get(format!("{}{path}", pod.url())).header("accept-encoding", encoding).send()
     };

@@ -84,7 +84,7 @@ pub async fn submit(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body)
             other => Err(about(job, ended(&other))),
         };
     }
-    match api.service.submit_detached(request, client)? {
+    match api.service.submit_detached(request, &client)? {
         Accepted::Cached => {
             let proof = api.service.proof(job).ok_or_else(|| about(job, Problem::new(ProblemType::NotFound)))?;
             Ok(proof_response(&api, job, proof))
@@ -198,7 +198,7 @@ fn proof_response(api: &Api, job: JobId, proof: Bytes) -> Response {
 }
 
 fn about(job: JobId, mut problem: Problem) -> ApiError {
-    problem.instance = Some(format!("/v1/proofs/{job}"));
+    problem.instance = Some(format!("/v1/proofs/{job}").into());
     ApiError(problem)
 }
 

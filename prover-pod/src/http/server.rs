@@ -81,6 +81,7 @@ fn load(files: &TlsFiles) -> anyhow::Result<(ServerConfig, Vec<u8>)> {
     let chain = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .with_context(|| format!("{} is not a PEM certificate chain", files.certificates.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "there is no PEM certificate in {}", files.certificates.display());
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .with_context(|| format!("cannot read a PEM private key from {}", files.key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -158,8 +158,9 @@ impl State {
         }
     }
 
+    /// From here on the process is gone, whatever it still says: no order may go to it.
     fn stop(&mut self, worker: WorkerId) {
-        if let Some(handle) = self.workers.get(&worker).and_then(|known| known.handle.as_ref()) {
+        if let Some(handle) = self.workers.get_mut(&worker).and_then(|known| known.handle.take()) {
             handle.stop();
         }
     }

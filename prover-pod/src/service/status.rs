@@ -30,7 +30,7 @@ impl Service {
         let given_back = || draining(state.scheduler.retry_after().as_secs());
         let mut problem = view.failure.as_ref().map(problem_of).or_else(|| view.given_back.then(given_back));
         if let Some(problem) = &mut problem {
-            problem.instance = Some(format!("/v1/proofs/{job}"));
+            problem.instance = Some(format!("/v1/proofs/{job}").into());
         }
         Some(JobStatus {
             id: job,
@@ -138,7 +138,7 @@ pub fn problem_of(failure: &Failure) -> Problem {
         Failure::OutputMismatch => Problem::new(T::OutputMismatch)
             .detail("with this input and non-determinism the program writes something else than the claim says"),
         Failure::ProgramFailed { error, cycle } => Problem {
-            vm_error: Some(error.clone()),
+            vm_error: Some(error.as_str().into()),
             cycle: Some(*cycle),
             ..Problem::new(T::ProgramFailed).detail(format!("{error} in clock cycle {cycle}"))
         },

@@ -38,7 +38,10 @@ impl Input {
     /// # Errors
     /// [`InputError`].
     pub fn read(source: impl Read) -> Result<Self, InputError> {
+        // Its length is not known, and a buffer that grows by copying holds the job twice while it does. Memory that is reserved and
+        // never touched is none; where even that is refused, growing has to do.
         let mut bytes = Vec::new();
+        let _or_grow = bytes.try_reserve_exact(MAX_JOB_BYTES + 1);
         source.take(MAX_JOB_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > MAX_JOB_BYTES {
             return Err(InputError::TooLong);
