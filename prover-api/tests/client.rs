@@ -84,6 +84,14 @@ async fn a_proof_that_one_of_the_first_two_has_is_fetched() {
 }
 
 #[tokio::test]
+async fn a_proof_that_has_left_the_cache_is_made_again() {
+    let pods = pods::<2>(&proving());
+    pods[0].set(status(JobState::Done), None);
+    assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[0].url);
+    assert_eq!(pods[0].requests("POST").len(), 1);
+}
+
+#[tokio::test]
 async fn a_job_in_flight_at_the_second_is_joined_there() {
     let pods = pods::<3>(&proving());
     pods[1].set(status(JobState::Proving), None);

@@ -1,5 +1,6 @@
 //! One job from the call to the verified proof: asks, sends, follows, and does what `judge` and `ledger` say.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,8 @@ pub async fn prove(shared: &Arc<Shared>, job: JobBody, options: ProveOptions) ->
             .map_err(|error| ClientError::Encoding(error.to_string()))?;
         let ledger = Ledger::new(shared.timing.backoff);
         let now = Instant::now();
-        Run { shared, claim, id, limit, mock, body, options: &options, deadline, ledger, rounds: 0, waiting_since: now }
+        let (without_proof, options) = (HashSet::new(), &options);
+        Run { shared, claim, id, limit, mock, body, options, deadline, ledger, without_proof, rounds: 0, waiting_since: now }
             .run()
             .await
     };
@@ -49,6 +51,8 @@ struct Run<'a> {
     options: &'a ProveOptions,
     deadline: Option<Instant>,
     ledger: Ledger,
+    /// Pods that were done with the job and have its proof no more.
+    without_proof: HashSet<String>,
     /// Without anybody to send the job to, since the last time that there was.
     rounds: u32,
     waiting_since: Instant,
@@ -168,6 +172,8 @@ impl Run<'_> {
         .await;
         let mut views = Vec::with_capacity(pods.len());
         for (pod, (held, capacity)) in pods.iter().zip(answers) {
+            // What it was done with counts as unknown to it, or it would be asked in vain for ever.
+            let held = held.filter(|&state| state != JobState::Done || !self.without_proof.contains(&*pod.name));
             let capacity = match capacity {
                 Ok(capacity) => {
                     self.ledger.answered(&pod.name);
@@ -268,6 +274,11 @@ impl Run<'_> {
     async fn fetch(&mut self, endpoint: &Endpoint) -> Result<Option<Proved>, ClientError> {
         match self.shared.pod(endpoint).proof(self.id).await {
             Ok(bytes) => Ok(self.check(endpoint, bytes, None).await),
+            Err(CallError::Problem { problem, .. }) if problem.problem_type == ProblemType::NotFound => {
+                tracing::debug!(job = %self.id, pod = %endpoint.name, "the proof has left the pod's cache");
+                self.without_proof.insert(endpoint.name.to_string());
+                Ok(None)
+            }
             Err(error) => {
                 self.not_now(endpoint, error);
                 Ok(None)
