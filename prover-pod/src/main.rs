@@ -68,7 +68,9 @@ fn bench(options: &Bench) -> anyhow::Result<()> {
 
 fn serve(options: prover_pod::cli::Serve) -> anyhow::Result<()> {
     allow_many_connections();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Blocking threads read large jobs and verify proofs: work for cores, of which there are fewer than callers.
+    let blocking = std::thread::available_parallelism().map_or(1, usize::from) + 8;
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(blocking).enable_all().build()?;
     let result = runtime.block_on(prover_pod::serve::run(options));
     // Blocking threads may still verify proofs that nobody will fetch.
     runtime.shutdown_background();

@@ -21,6 +21,9 @@ use crate::intake::{Encoding, Wishes, parse, parse_deadline};
 use crate::scheduler::Accepted;
 use crate::service::{Answer, ClientId};
 
+/// Bodies up to this length are read in less time than it takes to hand them to another thread.
+const READ_AT_ONCE: usize = 64 << 10;
+
 /// How often a silent event stream says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -71,10 +74,13 @@ pub async fn submit(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body)
     api.intake.admits(declared_length(&headers))?;
     let bytes = api.intake.read(body.into_data_stream(), encoding).await?;
     let mock = api.service.is_mock();
-    // Tens of megabytes of JSON are walked once; that must not hold up the other connections.
-    let request = tokio::task::spawn_blocking(move || parse(bytes, &wishes, mock))
-        .await
-        .map_err(|_| Problem::new(ProblemType::Internal))??;
+    let request = if bytes.len() <= READ_AT_ONCE {
+        parse(bytes, &wishes, mock)?
+    } else {
+        // Tens of megabytes of JSON are walked once; that must not hold up the other connections.
+        let reading = tokio::task::spawn_blocking(move || parse(bytes, &wishes, mock));
+        reading.await.map_err(|_| Problem::new(ProblemType::Internal))??
+    };
     let job = request.job;
     info!(%job, priority = request.priority.name(), bytes = request.body.len(), kind = request.kind.name(), respond_async, "job: received");
     if !respond_async {

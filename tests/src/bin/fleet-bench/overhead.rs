@@ -16,7 +16,7 @@ use crate::spread::Spread;
 /// Arithmetic, RAM and hash in a loop; reads a salt, so that each claim is new and no proof comes from a cache.
 const PROGRAM: &str = "
     read_io 1 push 0 write_mem 1 pop 1
-    push 3000 call loop halt
+    push 1800 call loop halt
     loop:
         dup 0 push 0 eq skiz return
         push 0 read_mem 1 pop 1

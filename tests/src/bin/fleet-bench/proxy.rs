@@ -16,11 +16,12 @@ const STARTS: usize = 50;
 
 pub fn measure() -> Result<()> {
     let proxy = binary("prover-proxy")?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let endpoint = format!("http://{}", listener.local_addr()?);
     let job = program::job(program::assemble("halt")?, PublicInput::default(), NonDeterminism::default())?.to_json()?;
     let mut measured = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
+        // A listener for each: the proxy asks two questions at once, and the second connection would be taken for the next start.
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
         let began = Instant::now();
         let mut child = Command::new(&proxy)
             .args(["--endpoints", &endpoint, "--fallback", "none"])
