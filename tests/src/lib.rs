@@ -6,5 +6,6 @@ pub mod http;
 pub mod jobs;
 pub mod machine;
 pub mod pods;
+pub mod scenario;
 pub mod upgrade;
 pub mod upgraders;

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use neptune_consensus::transaction::TransactionProof;
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use neptune_primitives::network::Network;
+use neptune_wallet::address::SpendingKey;
 use neptune_wallet::address::generation_address::GenerationSpendingKey;
-use neptune_wallet::address::{ReceivingAddress, SpendingKey};
 use serde_json::Value;
 use triton_vm::prelude::Tip5;
 use upgrader::TxId;
@@ -34,7 +34,7 @@ pub fn fee_key() -> SpendingKey {
 /// # Errors
 /// None that can occur.
 pub fn fee_address() -> Result<String> {
-    ReceivingAddress::from(fee_key().to_address()).to_bech32m(NETWORK)
+    fee_key().to_address().to_bech32m(NETWORK)
 }
 
 /// A running upgrader; killed when dropped.
@@ -62,7 +62,7 @@ impl Upgrader {
             .arg("--fleet-secret-file")
             .arg(&secret)
             .args(arguments)
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", "info,upgrader=debug")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

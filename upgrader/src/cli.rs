@@ -79,6 +79,10 @@ pub struct Cli {
     #[arg(long, env = "UPGRADER_POLL_INTERVAL", default_value = "1s", value_parser = humantime::parse_duration)]
     pub poll_interval: Duration,
 
+    /// What an hour of proving costs, in coins: for the metric that stands beside the fees.
+    #[arg(long, env = "UPGRADER_PRICE_PER_PROVER_HOUR", default_value_t = 0.0)]
+    pub price_per_prover_hour: f64,
+
     /// Where to serve /healthz, /readyz, /metrics, /upgrades and /explain/TXID. Port 0 takes a free one.
     #[arg(long, env = "UPGRADER_LISTEN", default_value = "127.0.0.1:9810")]
     pub listen: SocketAddr,

@@ -62,7 +62,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         None => FleetSecret::random(),
     };
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(cli.price_per_prover_hour)?);
     let context = Arc::new(Context {
         nodes,
         provers,

@@ -82,12 +82,19 @@ impl Mempool {
         tip: Digest,
         now: Duration,
     ) -> Result<(), NodeError> {
+        let shown = nodes.shown(txid).await?;
+        let exact = self.known.get(&txid).map(|known| known.proof);
+        if let (Shown::Collection, Some(known)) = (shown, self.known.get_mut(&txid))
+            && matches!(known.proof, ProofKind::Collection { .. })
+        {
+            // As long as it is a collection nobody can have changed its kernel.
+            known.looked_at_tip = tip;
+            return Ok(());
+        }
         let Some(kernel) = nodes.kernel(txid).await? else {
             self.known.remove(&txid);
             return Ok(());
         };
-        let shown = nodes.shown(txid).await?;
-        let exact = self.known.get(&txid).map(|known| known.proof);
         let first_seen = self.known.get(&txid).map_or(now, |known| known.first_seen);
         let proof = match (shown, exact) {
             (Shown::Nothing, _) => ProofKind::Hidden,

@@ -27,6 +27,8 @@ pub struct Metrics {
     proof_seconds: HistogramVec,
     prover_seconds: prometheus::CounterVec,
     fees: GaugeVec,
+    cost: Gauge,
+    price_per_prover_hour: f64,
     tip_height: IntGauge,
     tip_age: Gauge,
     ready: IntGauge,
@@ -41,11 +43,11 @@ pub struct Metrics {
 const PREFIX: &str = "upgrader";
 
 impl Metrics {
-    /// Registers everything, for an upgrader of this shard.
+    /// Registers everything. An hour of proving costs this many coins; 0 when nobody said.
     ///
     /// # Errors
     /// When a name is registered twice, which is a bug.
-    pub fn new() -> prometheus::Result<Self> {
+    pub fn new(price_per_prover_hour: f64) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some(PREFIX.to_owned()), None)?;
         let int = |name, help| -> prometheus::Result<IntGauge> {
             let metric = IntGauge::new(name, help)?;
@@ -71,6 +73,8 @@ impl Metrics {
         let fees =
             GaugeVec::new(Opts::new("fees_coins", "Fees of ours, by what became of them; lossy, for graphs"), &["state"])?;
         registry.register(Box::new(fees.clone()))?;
+        let cost = Gauge::new("cost_coins", "What the provers' time cost so far, at the given price per hour")?;
+        registry.register(Box::new(cost.clone()))?;
         let tip_age = Gauge::new("tip_age_seconds", "Seconds since the tip changed")?;
         registry.register(Box::new(tip_age.clone()))?;
         let rounds = IntCounter::new("rounds_total", "Looks at the mempool")?;
@@ -94,6 +98,8 @@ impl Metrics {
             proof_seconds: histograms("proof_duration_seconds", "Seconds of trace and proof as pods report them", &["kind"])?,
             prover_seconds,
             fees,
+            cost,
+            price_per_prover_hour,
             tip_height: int("tip_height", "Height of the tip")?,
             tip_age,
             ready: int("ready", "1 when the node is in reach and some prover takes jobs")?,
@@ -158,12 +164,9 @@ impl Metrics {
     /// A pod made a proof.
     pub fn proved(&self, kind: JobKind, seconds: f64) {
         self.proof_seconds.with_label_values(&[kind.name()]).observe(seconds);
-        self.prover_seconds.with_label_values(&[kind.name()]).inc_by(seconds.max(0.0));
-    }
-
-    /// Seconds of proving so far.
-    pub fn prover_seconds(&self) -> f64 {
-        JobKind::ALL.iter().map(|kind| self.prover_seconds.with_label_values(&[kind.name()]).get()).sum()
+        let seconds = seconds.max(0.0);
+        self.prover_seconds.with_label_values(&[kind.name()]).inc_by(seconds);
+        self.cost.add(seconds / 3600.0 * self.price_per_prover_hour);
     }
 
     /// Fees of ours in this state: `submitted`, `mined` or `lost`.

@@ -81,3 +81,57 @@ impl FeeAddress {
         kernel.merge_bit && kernel.announcements.iter().any(|announcement| announcement.message.starts_with(&[flag, receiver]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use neptune_consensus::transaction::transaction_kernel::TransactionKernelProxy;
+    use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
+    use neptune_primitives::timestamp::Timestamp;
+    use neptune_wallet::address::generation_address::GenerationSpendingKey;
+    use neptune_wallet::address::symmetric_key::SymmetricKey;
+    use triton_vm::prelude::Tip5;
+
+    use super::*;
+
+    fn address(seed: u64) -> ReceivingAddress {
+        GenerationSpendingKey::derive_from_seed(Tip5::hash(&seed)).to_address().into()
+    }
+
+    #[test]
+    fn only_generation_addresses_of_the_network_receive_fees() {
+        let text = address(1).to_bech32m(Network::Main).expect("has a text");
+        assert!(FeeAddress::parse(&format!(" {text}\n"), Network::Main).is_ok());
+        assert!(matches!(FeeAddress::parse(&text, Network::RegTest), Err(BadAddress::Malformed { .. })));
+        assert!(matches!(FeeAddress::parse("nonsense", Network::Main), Err(BadAddress::Malformed { .. })));
+
+        let key = ReceivingAddress::from(SymmetricKey::from_seed(Tip5::hash(&1_u64)));
+        let text = key.to_bech32m(Network::Main).expect("has a text");
+        let error = FeeAddress::parse(&text, Network::Main).expect_err("is a key");
+        assert_eq!(error, BadAddress::NotGeneration);
+        assert!(!error.to_string().contains(&text));
+    }
+
+    #[test]
+    fn a_fleet_knows_its_own_fees_and_nobody_elses() {
+        let ours = FeeAddress::new(address(1)).expect("is a generation address");
+        let utxo = Utxo::new_native_currency(ours.recipient().lock_script_hash, NativeCurrencyAmount::coins(1));
+        let announcement = ours.announcement(&utxo, Tip5::hash(&7_u64));
+        assert_eq!(announcement, ours.announcement(&utxo, Tip5::hash(&7_u64)), "equal fees make equal claims");
+        let kernel = |merge_bit| {
+            TransactionKernelProxy {
+                inputs: vec![],
+                outputs: vec![],
+                announcements: vec![announcement.clone()],
+                fee: NativeCurrencyAmount::coins(1),
+                coinbase: None,
+                timestamp: Timestamp::now(),
+                mutator_set_hash: Digest::default(),
+                merge_bit,
+            }
+            .into_kernel()
+        };
+        assert!(ours.is_in(&kernel(true)));
+        assert!(!ours.is_in(&kernel(false)), "an announcement alone costs nothing and proves nothing");
+        assert!(!FeeAddress::new(address(2)).expect("is a generation address").is_in(&kernel(true)));
+    }
+}

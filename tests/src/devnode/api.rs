@@ -11,7 +11,38 @@ use neptune_primitives::timestamp::Timestamp;
 use neptune_rpc_api::api::rpc::{RpcApi, RpcError, RpcResult, SubmitTransactionError};
 use neptune_rpc_api::model::block::header::TransactionKernelWithPriority;
 use neptune_rpc_api::model::json::JsonError;
-use neptune_rpc_api::model::message::*;
+use neptune_rpc_api::model::message::{
+    AreBloomIndicesSetRequest, AreBloomIndicesSetResponse, BanRequest, BanResponse, BatchAreBloomIndicesSetRequest,
+    BatchAreBloomIndicesSetResponse, BestTransactionForNextBlockRequest, BestTransactionForNextBlockResponse,
+    BlockHeightsByAbsoluteIndexSetsRequest, BlockHeightsByAbsoluteIndexSetsResponse, BlockHeightsByAdditionRecordsRequest,
+    BlockHeightsByAdditionRecordsResponse, BlockHeightsByFlagsRequest, BlockHeightsByFlagsResponse, BurnedSupplyRequest,
+    BurnedSupplyResponse, CirculatingSupplyRequest, CirculatingSupplyResponse, ClaimUtxoRequest, ClaimUtxoResponse,
+    CountSentTransactionsAtBlockRequest, CountSentTransactionsAtBlockResponse, DerivationIndexRequest, DerivationIndexResponse,
+    DialRequest, DialResponse, FindUtxoOriginRequest, FindUtxoOriginResponse, GenerateAddressRequest, GenerateAddressResponse,
+    GetBalanceRequest, GetBalanceResponse, GetBlockAnnouncementsRequest, GetBlockAnnouncementsResponse, GetBlockBodyRequest,
+    GetBlockBodyResponse, GetBlockDigestRequest, GetBlockDigestResponse, GetBlockDigestsRequest, GetBlockDigestsResponse,
+    GetBlockHeaderRequest, GetBlockHeaderResponse, GetBlockKernelRequest, GetBlockKernelResponse, GetBlockProofRequest,
+    GetBlockProofResponse, GetBlockRequest, GetBlockResponse, GetBlockTemplateRequest, GetBlockTemplateResponse,
+    GetBlockTransactionKernelRequest, GetBlockTransactionKernelResponse, GetBlocksRequest, GetBlocksResponse,
+    GetTransactionKernelRequest, GetTransactionKernelResponse, GetTransactionProofRequest, GetTransactionProofResponse,
+    GetTransactionsByAbsoluteIndexSetsRequest, GetTransactionsByAbsoluteIndexSetsResponse,
+    GetTransactionsByAdditionRecordsRequest, GetTransactionsByAdditionRecordsResponse, GetUtxoDigestRequest,
+    GetUtxoDigestResponse, HeightRequest, HeightResponse, IncomingHistoryRequest, IncomingHistoryResponse,
+    IsBlockCanonicalRequest, IsBlockCanonicalResponse, MaxSupplyRequest, MaxSupplyResponse, NetworkOverviewRequest,
+    NetworkOverviewResponse, NetworkRequest, NetworkResponse, OutgoingHistoryRequest, OutgoingHistoryResponse, ProbeNatRequest,
+    ProbeNatResponse, RescanAnnouncedRequest, RescanAnnouncedResponse, RescanExpectedRequest, RescanExpectedResponse,
+    RescanGuesserRewardsRequest, RescanGuesserRewardsResponse, RescanOutgoingRequest, RescanOutgoingResponse,
+    ResetRelayReservationsRequest, ResetRelayReservationsResponse, RestoreMembershipProofRequest,
+    RestoreMembershipProofResponse, SendRequest, SendResponse, SetDerivationIndexRequest, SetDerivationIndexResponse,
+    SubmitBlockRequest, SubmitBlockResponse, SubmitTransactionRequest, SubmitTransactionResponse, TipAnnouncementsRequest,
+    TipAnnouncementsResponse, TipBodyRequest, TipBodyResponse, TipDigestRequest, TipDigestResponse, TipHeaderRequest,
+    TipHeaderResponse, TipKernelRequest, TipKernelResponse, TipProofRequest, TipProofResponse, TipRequest, TipResponse,
+    TipTransactionKernelRequest, TipTransactionKernelResponse, TransactionsRequest, TransactionsResponse, UnbanAllRequest,
+    UnbanAllResponse, UnbanRequest, UnbanResponse, UnspentUtxosRequest, UnspentUtxosResponse,
+    UtxoOriginFromAbsoluteIndicesRequest, UtxoOriginFromAbsoluteIndicesResponse, ValidateAddressRequest,
+    ValidateAddressResponse, ValidateCoinsAmountRequest, ValidateCoinsAmountResponse, ValidateNauAmountRequest,
+    ValidateNauAmountResponse, WasMinedRequest, WasMinedResponse,
+};
 use neptune_rpc_api::model::wallet::block::RpcWalletBlock;
 
 use super::server::Inner;

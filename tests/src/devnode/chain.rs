@@ -115,7 +115,13 @@ impl Chain {
     /// [`SpendError`].
     pub fn send(&mut self, fee: NativeCurrencyAmount) -> Result<TxId, SpendError> {
         let tip = self.tip();
-        let free = tip.coins.iter().find(|coin| !self.promised.contains(&coin.place.item_and_place()));
+        // After a reorganization the mempool may restore what it had merged: its inputs are not free either.
+        let is_free = |coin: &&Coin| {
+            let spent = tip.mutator_set.drop(coin.place.item, &coin.place.ms_membership_proof).absolute_indices;
+            !self.promised.contains(&coin.place.item_and_place())
+                && self.mempool.with_matching_absolute_index_sets(&[spent].into()).is_empty()
+        };
+        let free = tip.coins.iter().find(is_free);
         let coin = free.ok_or(SpendError::NoCoin)?.clone();
         let mutator_set = tip.mutator_set.clone();
         self.seed += 1;

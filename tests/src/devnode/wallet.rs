@@ -34,7 +34,7 @@ pub enum SpendError {
 
 /// The dev node's only key. It guards nothing.
 pub fn key() -> GenerationSpendingKey {
-    GenerationSpendingKey::derive_from_seed(Tip5::hash(&0x6465_766e_6f64_65_u64))
+    GenerationSpendingKey::derive_from_seed(Tip5::hash(&0xde5_u64))
 }
 
 /// An output to the dev node, before it is in the mutator set.

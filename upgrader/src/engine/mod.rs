@@ -215,7 +215,12 @@ impl Engine {
             Err(error) => {
                 tracing::error!(%error, "an upgrade panicked; this is a bug");
                 // Which one it was is not said. Those whose channel is closed are over.
-                self.running.retain(|_, handle| !handle.control.is_closed());
+                let height = self.ring.borrow().tip().map_or(0, |tip| tip.height);
+                for (_, handle) in self.running.extract_if(|_, handle| handle.control.is_closed()) {
+                    for txid in handle.planned.work.txids() {
+                        self.history.poisoned(txid, height, "the upgrade panicked");
+                    }
+                }
                 return;
             }
         };
@@ -231,7 +236,9 @@ impl Engine {
         }
         match &report.outcome {
             Outcome::Submitted => {
-                txids.iter().for_each(|txid| self.history.succeeded(*txid));
+                for txid in &txids {
+                    self.history.succeeded(*txid);
+                }
                 if let Some(result) = &report.result {
                     logs::upgraded(result.txid, report.kind, seconds, self.context.gpu.load(Ordering::Relaxed));
                     tracing::info!("Successfully handled proof upgrade.");
@@ -304,9 +311,10 @@ impl Engine {
             logs::available(gpu);
         }
         if self.max_log2_padded_height.is_some() != highest.is_some() {
-            match highest {
-                Some(highest) => tracing::info!(pods = ready.len(), highest, "provers are ready"),
-                None => tracing::warn!(pods = pods.len(), "no prover pod takes jobs"),
+            if let Some(highest) = highest {
+                tracing::info!(pods = ready.len(), highest, "provers are ready");
+            } else {
+                tracing::warn!(pods = pods.len(), "no prover pod takes jobs");
             }
         }
         self.max_log2_padded_height = highest;

@@ -37,6 +37,7 @@ pub fn priority(node: Node, incentive: Incentive) -> Priority {
 pub async fn single(context: Arc<Context>, step: Step, priority: Priority) -> Result<Made, Failure> {
     let (kind, kernel, id) = (step.kind, step.kernel.clone(), JobId::of(&step.claim()));
     let options = ProveOptions { priority, kind, ..ProveOptions::default() };
+    tracing::debug!(job = %id, kind = kind.name(), "asking for a proof");
     let proved = match context.proving {
         Proving::Mock { time } => {
             let duration = Proving::mock_duration(time, step.expected_log2_padded_height());
@@ -51,11 +52,10 @@ pub async fn single(context: Arc<Context>, step: Step, priority: Priority) -> Re
             let body =
                 built.await.map_err(|_| poison("building the job panicked"))?.map_err(|error| poison(&error.to_string()))?;
             drop(permit);
-            tracing::debug!(job = %id, kind = kind.name(), "job built");
             context.provers.prove(body, options).await
         }
     };
-    let proof = taken(&context, kind, proved)?.proof;
+    let proof = taken(&context, kind, id, proved)?.proof;
     let checked = CheckedProof::check(kernel, NeptuneProof::from(proof), context.network).await;
     checked.map(|checked| Made::Single(Box::new(checked))).map_err(|error| poison(&error.to_string()))
 }
@@ -66,6 +66,8 @@ pub async fn single(context: Arc<Context>, step: Step, priority: Priority) -> Re
 /// [`Failure`], typed.
 pub async fn leaf(context: Arc<Context>, job: LeafJob, priority: Priority) -> Result<Made, Failure> {
     let options = ProveOptions { priority, kind: JobKind::Leaf, ..ProveOptions::default() };
+    let id = job.job.id();
+    tracing::debug!(job = %id, kind = JobKind::Leaf.name(), "asking for a proof");
     let proved = match context.proving {
         Proving::Mock { time } => {
             let log2_padded_height = expected_leaf_height(job.leaf);
@@ -79,7 +81,7 @@ pub async fn leaf(context: Arc<Context>, job: LeafJob, priority: Priority) -> Re
             context.provers.prove(body, options).await
         }
     };
-    Ok(Made::Leaf(job.leaf, taken(&context, JobKind::Leaf, proved)?.proof))
+    Ok(Made::Leaf(job.leaf, taken(&context, JobKind::Leaf, id, proved)?.proof))
 }
 
 /// Measured heights of a gobbler's leaf proofs (no inputs, one output).
@@ -93,13 +95,14 @@ fn expected_leaf_height(leaf: Leaf) -> u8 {
     }
 }
 
-fn taken(context: &Context, kind: JobKind, proved: Result<Proved, ClientError>) -> Result<Proved, Failure> {
+fn taken(context: &Context, kind: JobKind, id: JobId, proved: Result<Proved, ClientError>) -> Result<Proved, Failure> {
     match proved {
         Ok(proved) => {
             if let Some(status) = &proved.status {
                 let seconds = status.seconds.proved.unwrap_or_default() + status.seconds.traced.unwrap_or_default();
                 context.metrics.proved(kind, seconds);
             }
+            tracing::debug!(job = %id, kind = kind.name(), pod = proved.pod, "proof is there");
             Ok(proved)
         }
         Err(error) => Err(failure(error)),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fleet::transaction::{Leaf, VerifiedCollection};
+use futures::future::BoxFuture;
 use neptune_consensus::transaction::transaction_kernel::TransactionKernel;
 use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
@@ -180,7 +181,7 @@ impl Upgrade {
                     }
                     Effect::Submit => {
                         if let Some(result) = materials.result.clone() {
-                            let fee = self.fee(&materials);
+                            let fee = fee(&materials);
                             let own = self.own(&materials);
                             submission.spawn(submit(self.context.clone(), result, own, fee));
                         }
@@ -211,7 +212,12 @@ impl Upgrade {
                             events.extend(self.take(node, made, &mut materials));
                         }
                         Err(error) if error.is_cancelled() => {}
-                        Err(error) => events.push(Event::Superseded(panicked(&error))),
+                        Err(error) => {
+                            // Which one it was is told by its handle alone.
+                            let node = running.iter().find(|(_, handle)| handle.is_finished()).map(|(node, _)| *node);
+                            let failure = Failure::Poison { because: format!("neptune-consensus panicked: {error}") };
+                            events.extend(node.map(|node| Event::ProofFailed(node, failure)));
+                        }
                     },
                     Some(done) = submission.join_next() => match done {
                         Ok(Ok(result)) => {
@@ -223,7 +229,7 @@ impl Upgrade {
                             events.push(Event::NotAccepted(Failure::Refused { reason: refusal_name(refusal).to_owned() }));
                         }
                         Ok(Err(error)) => events.push(Event::NotAccepted(Failure::Node { because: error.to_string() })),
-                        Err(error) => events.push(Event::Superseded(panicked(&error))),
+                        Err(error) => events.push(Event::NotAccepted(Failure::Node { because: error.to_string() })),
                     },
                 }
             }
@@ -232,11 +238,7 @@ impl Upgrade {
     }
 
     /// The future that makes a proof, or what came up instead.
-    fn begin(
-        &self,
-        node: Node,
-        materials: &mut Materials,
-    ) -> Result<std::pin::Pin<Box<dyn Future<Output = Result<Made, Failure>> + Send>>, Event> {
+    fn begin(&self, node: Node, materials: &mut Materials) -> Result<BoxFuture<'static, Result<Made, Failure>>, Event> {
         let priority = proving::priority(node, self.incentive);
         let context = self.context.clone();
         if let Node::GobblerLeaf(index) = node {
@@ -326,11 +328,12 @@ impl Upgrade {
             (_, incentive) => incentive.amount(),
         }
     }
+}
 
-    fn fee(&self, materials: &Materials) -> Option<(NativeCurrencyAmount, Digest)> {
-        let gobbler = materials.gobbler.as_ref()?;
-        gobbler.kernel.outputs.first().map(|output| (-gobbler.kernel.fee, output.canonical_commitment))
-    }
+/// The fee that the upgrade gobbles, and the commitment of its UTXO.
+fn fee(materials: &Materials) -> Option<(NativeCurrencyAmount, Digest)> {
+    let gobbler = materials.gobbler.as_ref()?;
+    gobbler.kernel.outputs.first().map(|output| (-gobbler.kernel.fee, output.canonical_commitment))
 }
 
 /// Counts a proof that is out; dropped with the proof's future, also when that is aborted.
@@ -353,11 +356,6 @@ impl Drop for Out {
 
 fn missing(node: Node) -> Event {
     Event::ProofFailed(node, Failure::NoProver { because: "what it is made of is missing".to_owned() })
-}
-
-fn panicked(error: &tokio::task::JoinError) -> Superseded {
-    tracing::error!(%error, "an upgrade's task panicked; this is a bug");
-    Superseded::Gone
 }
 
 fn name_of(work: Work) -> &'static str {

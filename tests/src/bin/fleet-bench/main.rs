@@ -1,13 +1,14 @@
 //! `make bench`: what the service costs, measured on this machine.
 //!
-//! Four figures: the time that a proof takes through HTTP over the time of the bare prover; the time to enqueue a job while
-//! thousands wait; the memory of an idle pod and of one with a long queue; the start of `prover-proxy`. Each section can be run
-//! alone: `fleet-bench overhead`.
+//! The time that a proof takes through HTTP over the time of the bare prover; the time to enqueue a job while thousands wait; the
+//! memory of an idle pod and of one with a long queue; the start of `prover-proxy`; what an upgrader adds to its proofs. Each
+//! section can be run alone: `fleet-bench overhead`.
 
 mod overhead;
 mod proxy;
 mod queue;
 mod spread;
+mod upgrader;
 
 use std::process::ExitCode;
 
@@ -15,7 +16,7 @@ use anyhow::Result;
 use upgrader_fleet_tests::machine::{Machine, gib};
 
 /// What there is to measure.
-const SECTIONS: [&str; 3] = ["overhead", "queue", "proxy"];
+const SECTIONS: [&str; 4] = ["overhead", "queue", "proxy", "upgrader"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,6 +45,9 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Result<()> {
     }
     if wanted("proxy") {
         proxy::measure()?;
+    }
+    if wanted("upgrader") {
+        upgrader::measure().await?;
     }
     Ok(())
 }
