@@ -14,7 +14,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 pub fn client() -> Result<Client> {
     // The second installation fails: one is what is wanted.
     drop(rustls::crypto::ring::default_provider().install_default());
-    Ok(Client::builder().timeout(Duration::from_secs(300)).build()?)
+    Ok(Client::builder().timeout(Duration::from_mins(5)).build()?)
 }
 
 /// Posts a job and waits for the answer.

@@ -57,7 +57,14 @@ impl Upgrader {
         fs::write(&secret, SECRET)?;
         let log = fs::File::create(folder.path().join("log"))?;
         let child = Command::new(binary("upgrader")?)
-            .args(["--network", "regtest", "--listen", "127.0.0.1:0", "--poll-interval", "100ms", "--port-file"])
+            .args(["--network", "regtest", "--listen", "127.0.0.1:0"])
+            // Whoever wants another pause says so.
+            .args(if arguments.iter().any(|argument| argument == "--poll-interval") {
+                &[][..]
+            } else {
+                &["--poll-interval", "100ms"]
+            })
+            .arg("--port-file")
             .arg(&port_file)
             .arg("--fleet-secret-file")
             .arg(&secret)
