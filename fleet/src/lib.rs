@@ -1,6 +1,7 @@
 //! The command that a person types, as a library: transactions to proof jobs and back, jobs from programs, the state of pods.
 
 pub mod cli;
+pub mod explain;
 pub mod input;
 pub mod pods;
 pub mod program;

@@ -4,10 +4,20 @@
 //! Decisions are pure: [`shard`] says whose a transaction is, [`policy`] whether it pays, [`choices`] what is chosen freely,
 //! and [`jobs`] which claim a step comes down to.
 
+pub mod chain;
 pub mod choices;
+pub mod cli;
 pub mod dag;
+pub mod engine;
+pub mod explain;
+pub mod http;
 pub mod jobs;
+mod logs;
+pub mod mempool;
+pub mod metrics;
+pub mod node;
 pub mod policy;
+pub mod recipient;
 pub mod ring;
 pub mod select;
 pub mod shard;

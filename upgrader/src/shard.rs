@@ -175,6 +175,17 @@ mod tests {
         }
 
         #[test]
+        fn upstreams_parser_says_the_same(text in "[0-9+: a-]{0,8}|[0-9]{1,3}:[0-9]{1,3}") {
+            let upstream = text.parse::<neptune_mempool::tx_upgrade_filter::TxUpgradeFilter>();
+            let ours = text.parse::<Shard>();
+            prop_assert_eq!(ours.as_ref().map_err(ToString::to_string).err(), upstream.as_ref().err().cloned());
+            if let (Ok(shard), Ok(filter)) = (ours, upstream) {
+                let fields = format!("TxUpgradeFilter {{ divisor: {}, remainder: {} }}", shard.divisor, shard.remainder);
+                prop_assert_eq!(format!("{filter:?}"), fields);
+            }
+        }
+
+        #[test]
         fn text_goes_both_ways(divisor in 1_u8..=255, seed: u8) {
             let shard = Shard { divisor, remainder: seed % divisor };
             prop_assert_eq!(shard.to_string().parse(), Ok(shard));

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and who does it.
 
 mod example;
+mod explain;
 mod prove;
 mod status;
 mod verify;
@@ -25,6 +26,8 @@ enum Command {
     Prove(prove::Prove),
     /// Shows pods, devices, queues and capacity
     Status(status::Status),
+    /// Says what upgraders do with a transaction, and why not
+    Explain(explain::Explain),
     /// Checks proofs against their claims, and a proof collection against the rules of the chain
     Verify(verify::Verify),
     /// Writes a valid example transaction that spends nothing, for `fleet prove`
@@ -46,6 +49,7 @@ impl Cli {
         match self.command {
             Command::Prove(prove) => prove.run().await,
             Command::Status(status) => status.run().await,
+            Command::Explain(explain) => explain.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Example(example) => example.run(),
             Command::Completion { shell } => {

@@ -7,18 +7,33 @@ use prover_api::JobKind;
 /// From exact traces with neptune-consensus 0.19.4 of transactions with the longest Merkle paths that can occur; a real
 /// transaction may come out one lower, never higher.
 pub fn expected_log2_padded_height(kind: JobKind, size: usize) -> u8 {
-    match (kind, size) {
-        (JobKind::Raise, ..=6) => 21,
-        (JobKind::Raise, 7..=14) => 22,
-        (JobKind::Raise, 15..=28) => 23,
-        (JobKind::Raise, _) => 24,
-        (JobKind::Merge, ..=7) => 20,
-        (JobKind::Merge, 8..=23) => 21,
-        (JobKind::Merge, _) => 22,
-        (JobKind::Update, ..=3) => 19,
-        (JobKind::Update, 4..=12) => 20,
-        (JobKind::Update, 13..=29) => 21,
-        (JobKind::Update, _) => 22,
-        (JobKind::Leaf | JobKind::Block | JobKind::Other, _) => 17,
+    // The first height, and the sizes past which it is one more.
+    let (least, cuts): (u8, &[usize]) = match kind {
+        JobKind::Raise => (21, &[6, 14, 28]),
+        JobKind::Merge => (20, &[7, 23]),
+        JobKind::Update => (19, &[3, 12, 29]),
+        JobKind::Leaf | JobKind::Block | JobKind::Other => (17, &[]),
+    };
+    least + cuts.iter().filter(|&&cut| size > cut).count() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heights_are_those_of_traced_jobs() {
+        for (kind, size, height) in [
+            (JobKind::Raise, 5, 21),
+            (JobKind::Raise, 6, 21),
+            (JobKind::Raise, 7, 22),
+            (JobKind::Raise, 15, 23),
+            (JobKind::Merge, 2, 20),
+            (JobKind::Merge, 8, 21),
+            (JobKind::Update, 2, 19),
+            (JobKind::Update, 4, 20),
+        ] {
+            assert_eq!(expected_log2_padded_height(kind, size), height, "{kind:?} {size}");
+        }
     }
 }

@@ -155,7 +155,7 @@ fn arbitrary_candidate() -> impl Strategy<Value = Candidate> {
 
 fn arbitrary_view() -> impl Strategy<Value = View> {
     vec((arbitrary_candidate(), any::<bool>()), 0..40).prop_map(|candidates| {
-        let mut view = View { now: Duration::from_secs(3_000), height: 10, ..View::default() };
+        let mut view = View { now: Duration::from_mins(50), height: 10, ..View::default() };
         for (n, (mut candidate, busy)) in candidates.into_iter().enumerate() {
             candidate.txid = txid(n as u64, candidate.txid.last_byte());
             candidate.rank = n;
@@ -214,7 +214,7 @@ proptest! {
         }
         view.busy.clear();
         let mut poor = candidate(99, last_byte, COLLECTION, 1);
-        (poor.rank, poor.first_seen) = (usize::MAX, view.now - PATIENCE);
+        (poor.rank, poor.first_seen) = (usize::MAX, view.now.saturating_sub(PATIENCE));
         view.candidates.push(poor);
         prop_assert_eq!(plan(&view).work.first().map(|planned| planned.work.txids().collect::<Vec<_>>()), Some(vec![txid(99, last_byte)]));
     }

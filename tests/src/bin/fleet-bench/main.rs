@@ -1,15 +1,16 @@
 //! `make bench`: what the service costs, measured on this machine.
 //!
-//! Four figures: the time that a proof takes through HTTP over the time of the bare prover; the time to enqueue a job while
-//! thousands wait; the memory of an idle pod and of one with a long queue; the start of `prover-proxy`. Each section can be run
-//! alone: `fleet-bench overhead`. `fleet-bench raises-gpu` and `raises-cpu` (which needs 60 GiB and ten minutes a round) count
-//! the paid raises an hour of one pod, their own or that of a URL; they only run when named.
+//! The time that a proof takes through HTTP over the time of the bare prover; the time to enqueue a job while thousands wait; the
+//! memory of an idle pod and of one with a long queue; the start of `prover-proxy`; what an upgrader adds to its proofs. Each
+//! section can be run alone: `fleet-bench overhead`. `fleet-bench raises-gpu` and `raises-cpu` (which needs 60 GiB and ten
+//! minutes a round) count the paid raises an hour of one pod, their own or that of a URL; they only run when named.
 
 mod overhead;
 mod proxy;
 mod queue;
 mod raises;
 mod spread;
+mod upgrader;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use anyhow::Result;
 use upgrader_fleet_tests::machine::{Machine, gib};
 
 /// What there is to measure.
-const SECTIONS: [&str; 3] = ["overhead", "queue", "proxy"];
+const SECTIONS: [&str; 4] = ["overhead", "queue", "proxy", "upgrader"];
 
 /// What only runs when it is named: it wants another machine than most have.
 const NAMED: [&str; 2] = ["raises-gpu", "raises-cpu"];
@@ -51,6 +52,9 @@ async fn run(wanted: impl Fn(&str) -> bool, url: Option<&str>) -> Result<()> {
     }
     if wanted("proxy") {
         proxy::measure()?;
+    }
+    if wanted("upgrader") {
+        upgrader::measure().await?;
     }
     for backend in ["gpu", "cpu"] {
         if wanted(&format!("raises-{backend}")) {

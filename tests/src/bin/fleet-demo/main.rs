@@ -1,10 +1,13 @@
-//! `make demo`: the whole way of a transaction through the prover service, on one machine, with a pod lost on the way.
+//! `make demo`: a fleet of upgraders with mock proofs, then the way of a transaction through the prover service with real ones.
 //!
-//! Two prover pods start. A real transaction (one input, two outputs) is made, and the six proofs of its ProofCollection are
+//! First four upgraders raise, merge and update forty transactions of a dev node, see [`shards`].
+//!
+//! Then two prover pods start. A real transaction (one input, two outputs) is made, and the six proofs of its ProofCollection are
 //! asked for over HTTP. As soon as one pod works on the largest of them, that pod is killed with SIGKILL; the client takes its
 //! jobs to the other. The proofs are assembled and judged by neptune-consensus under the rules of main net.
 
 mod raise;
+mod shards;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -41,6 +44,8 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     let started = Instant::now();
+    shards::show().await?;
+    println!("Real proofs:");
     let machine = Machine::look();
     println!("1. This machine: {} cores, {} of memory, {} free.", machine.cores, gib(machine.memory), gib(machine.available));
 

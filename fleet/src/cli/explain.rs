@@ -1,0 +1,58 @@
+//! `fleet explain`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use futures::future::join_all;
+use serde_json::Value;
+
+use crate::explain::{render, telling};
+
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// The transaction's id, as the node's mempool lists it
+    txid: String,
+    /// Where upgraders listen, such as http://127.0.0.1:9810; all of them are asked
+    #[arg(long, env = "UPGRADER_FLEET_UPGRADERS", value_delimiter = ',', required = true)]
+    upgraders: Vec<String>,
+    /// Print what the upgrader says, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An upgrader answers from memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Explain {
+    /// Asks every upgrader and shows what the one says that knows most.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let Self { txid, upgraders, json } = self;
+        let is_id = txid.len() == 80 && txid.bytes().all(|byte| byte.is_ascii_hexdigit());
+        ensure!(is_id, "{txid:?} is no transaction id: those have 80 hexadecimal digits");
+        let http = crate::explain::client(PATIENCE)?;
+        let answers = join_all(upgraders.iter().map(async |url| {
+            let url = format!("{}/explain/{txid}", url.trim_end_matches('/'));
+            let answer = http.get(&url).send().await.and_then(reqwest::Response::error_for_status);
+            match answer {
+                Ok(answer) => answer.json::<Value>().await.with_context(|| format!("{url} answers something else")),
+                Err(error) => Err(error).with_context(|| format!("no answer from {url}")),
+            }
+        }))
+        .await;
+        let mut explanations = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(explanation) => explanations.push(explanation),
+                Err(error) => eprintln!("fleet: {error:#}"),
+            }
+        }
+        let Some(explanation) = telling(explanations) else { bail!("no upgrader answers; check --upgraders") };
+        if json {
+            println!("{}", serde_json::to_string_pretty(&explanation)?);
+        } else {
+            println!("{}", render(&explanation));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,217 @@
+//! A fleet of shards on the dev node, with deaths, faults, blocks and reorganizations: the chaos test and the demo.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use neptune_consensus::transaction::TransactionProof;
+use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
+use neptune_mutator_set::removal_record::absolute_index_set::AbsoluteIndexSet;
+use upgrader::{Shard, TxId};
+
+use crate::devnode::Fault;
+use crate::upgraders::{self, Fleet, Upgrader};
+
+/// What happens while one batch of transactions is upgraded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wave {
+    /// Transactions sent.
+    pub transactions: usize,
+    /// Blocks undone before they are sent.
+    pub reorganize: usize,
+    /// Empty blocks mined while they are upgraded.
+    pub blocks: usize,
+    /// Whether an upgrader dies and comes back.
+    pub kill_upgrader: bool,
+    /// Whether a pod dies for good.
+    pub kill_pod: bool,
+    /// Answers of the node that fail.
+    pub faults: usize,
+}
+
+/// The whole.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Upgraders, each with its own residue class; a power of two.
+    pub shards: u8,
+    /// Pods at the start.
+    pub pods: usize,
+    /// Time of a mock proof of 2^22 rows.
+    pub proof_time: Duration,
+    /// One after the other.
+    pub waves: Vec<Wave>,
+    /// How long a wave may take.
+    pub patience: Duration,
+}
+
+/// How one transaction ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// As it was sent.
+    pub txid: TxId,
+    /// The one transaction of the mempool that spends what it spent, and whether that is a SingleProof at the tip.
+    pub found: Vec<(TxId, bool)>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Every transaction that was sent.
+    pub ended: Vec<Ended>,
+    /// Upgrades submitted by each upgrader.
+    pub by_upgrader: BTreeMap<String, usize>,
+    /// Fees found by the owner's key in the results.
+    pub fees: NativeCurrencyAmount,
+    /// Distinct claims whose proofs upgraders received.
+    pub claims: usize,
+    /// Proofs that pods made, those of dead pods included.
+    pub proofs: usize,
+    /// Upgraders and pods killed.
+    pub killed: (usize, usize),
+    /// Seconds in all.
+    pub seconds: f64,
+}
+
+impl Summary {
+    /// Transactions that did not end up in exactly one SingleProof at the tip.
+    pub fn unfinished(&self) -> Vec<&Ended> {
+        self.ended.iter().filter(|ended| !matches!(ended.found[..], [(_, true)])).collect()
+    }
+
+    /// Proofs made of a claim that was proven before, or that nobody waited for any more.
+    pub fn duplicates(&self) -> usize {
+        self.proofs.saturating_sub(self.claims)
+    }
+}
+
+/// Runs it. `say` is told what happens.
+///
+/// # Errors
+/// When something does not start, or a wave does not end in time.
+pub async fn run(scenario: &Scenario, mut say: impl FnMut(String)) -> Result<Summary> {
+    let began = Instant::now();
+    let most = scenario.waves.iter().map(|wave| wave.transactions).sum::<usize>();
+    let mut fleet = Fleet::start(most + 4, scenario.pods).await?;
+    let mut summary = Summary::default();
+    let mut dead_proofs = 0.0;
+    let mut dead: Vec<(Shard, Upgrader)> = Vec::new();
+    let shards: Vec<Shard> =
+        (0..scenario.shards).map(|remainder| Shard::new(scenario.shards, remainder)).collect::<Result<_, _>>()?;
+    for shard in &shards {
+        start(&mut fleet, *shard, scenario.proof_time)?;
+    }
+    say(format!("{} upgraders and {} pods are up", shards.len(), scenario.pods));
+    fleet.node.chain().mine(0)?;
+
+    for (number, wave) in scenario.waves.iter().enumerate() {
+        if wave.reorganize > 0 {
+            fleet.node.chain().reorganize(wave.reorganize)?;
+            say(format!("reorganization: {} block(s) undone, the node clears its mempool", wave.reorganize));
+        }
+        fleet.node.fault((0..wave.faults).map(|i| match i % 3 {
+            0 => Fault::Error,
+            1 => Fault::Truncate,
+            _ => Fault::Delay(Duration::from_millis(50)),
+        }));
+        let sent = send(&fleet, wave.transactions)?;
+        say(format!("wave {}: {} transactions with a ProofCollection each", number + 1, sent.len()));
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        if wave.kill_upgrader {
+            let index = number % shards.len();
+            fleet.upgraders[index].kill()?;
+            say(format!("SIGKILL to the upgrader of shard {}; another one is started", shards[index]));
+            start(&mut fleet, shards[index], scenario.proof_time)?;
+            let successor = fleet.upgraders.pop().ok_or_else(|| anyhow::anyhow!("just started"))?;
+            dead.push((shards[index], std::mem::replace(&mut fleet.upgraders[index], successor)));
+            summary.killed.0 += 1;
+        }
+        if wave.kill_pod && fleet.pods.len() > 1 {
+            dead_proofs += made(fleet.pods[0].url()).await?;
+            let mut pod = fleet.pods.remove(0);
+            pod.kill()?;
+            say(format!("SIGKILL to the pod at {}", pod.url()));
+            summary.killed.1 += 1;
+        }
+        for _ in 0..wave.blocks {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            fleet.node.chain().mine(0)?;
+            say(format!("block {}", fleet.node.chain().height()));
+        }
+        let settled = |fleet: &Fleet| sent.iter().all(|(_, input)| matches!(spenders(fleet, *input)[..], [(_, true)]));
+        let took = fleet.until("all upgraded", scenario.patience, settled).await?;
+        say(format!("all of them are in SingleProofs at the tip after {:.1} s", took.as_secs_f64()));
+        let mut results = BTreeSet::new();
+        for (txid, input) in &sent {
+            let found = spenders(&fleet, *input);
+            results.extend(found.iter().map(|(txid, _)| *txid));
+            summary.ended.push(Ended { txid: *txid, found });
+        }
+        for result in results {
+            let chain = fleet.node.chain();
+            let Some(transaction) = chain.transaction(result) else { continue };
+            for fee in upgraders::fee_key().scan_for_announced_utxos(&transaction.kernel) {
+                summary.fees += fee.utxo.get_native_currency_amount();
+            }
+        }
+        fleet.node.chain().mine(usize::MAX)?;
+    }
+
+    let living = shards.iter().copied().zip(fleet.upgraders.iter());
+    let all = living.chain(dead.iter().map(|(shard, upgrader)| (*shard, upgrader)));
+    let mut claims = BTreeSet::new();
+    for (shard, upgrader) in all {
+        let log = upgrader.log();
+        let count = log.lines().filter(|line| line.contains("Successfully handled proof upgrade")).count();
+        *summary.by_upgrader.entry(shard.to_string()).or_default() += count;
+        claims.extend(log.lines().filter(|line| line.contains("proof is there")).filter_map(job_in));
+    }
+    summary.claims = claims.len();
+    summary.proofs = (fleet.proofs_made().await? + dead_proofs).round() as usize;
+    summary.seconds = began.elapsed().as_secs_f64();
+    ensure!(summary.claims > 0, "the upgraders' logs name no job");
+    Ok(summary)
+}
+
+fn start(fleet: &mut Fleet, shard: Shard, proof_time: Duration) -> Result<()> {
+    let (shard, time) = (shard.to_string(), format!("{}ms", proof_time.as_millis()));
+    let address = upgraders::fee_address()?;
+    fleet.upgrade(&["--fee-address", &address, "--tx-upgrade-filter", &shard, "--mock-proof-time", &time])?;
+    Ok(())
+}
+
+/// Sends transactions with fees of one coin and more. Gives their ids and what they spend.
+fn send(fleet: &Fleet, count: usize) -> Result<Vec<(TxId, AbsoluteIndexSet)>> {
+    (0..count)
+        .map(|i| {
+            let mut chain = fleet.node.chain();
+            let txid = chain.send(NativeCurrencyAmount::coins(1 + (i % 5) as u32))?;
+            let input = chain.transaction(txid).and_then(|transaction| transaction.kernel.inputs.first());
+            let input = input.ok_or_else(|| anyhow::anyhow!("{txid} is not in the mempool"))?;
+            Ok((txid, input.absolute_indices))
+        })
+        .collect()
+}
+
+/// Transactions of the mempool that spend this, and whether each is a SingleProof at the tip.
+fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, bool)> {
+    let chain = fleet.node.chain();
+    let tip = chain.recent().tip_mutator_set_hash();
+    let found = chain.mempool().with_matching_absolute_index_sets(&[input].into());
+    found
+        .iter()
+        .map(|(kernel, _)| {
+            let txid = upgrader::node::txid_of(kernel);
+            let single = chain.transaction(txid).is_some_and(|found| matches!(found.proof, TransactionProof::SingleProof(_)));
+            (txid, single && kernel.mutator_set_hash == tip)
+        })
+        .collect()
+}
+
+async fn made(url: &str) -> Result<f64> {
+    upgraders::metric(url, "prover_pod_stage_duration_seconds_count{backend=\"mock\",stage=\"prove\"}").await
+}
+
+fn job_in(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("job=")?;
+    Some(rest.split_whitespace().next()?.to_owned())
+}

@@ -1,0 +1,68 @@
+//! Whether the upgrades under way are still needed.
+
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use crate::TxId;
+use crate::dag::{Node, Superseded};
+use crate::node::{NodeError, Shown};
+use crate::ring::Ring;
+use crate::select::Work;
+
+/// How often a transaction that we upgrade is looked at for somebody else's proof.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// How long a transaction may be missing from the mempool, with no rival in sight, before its upgrade is given up. A restarted
+/// node begins with an empty mempool and takes our result none the less.
+const ABSENCE: Duration = Duration::from_mins(2);
+
+impl Engine {
+    pub(super) async fn watch_running(&mut self, ring: &Ring) -> Result<(), NodeError> {
+        let tip_mutator_set = ring.tip_mutator_set_hash();
+        let nodes = &self.context.nodes;
+        let mut verdicts = Vec::new();
+        for (number, handle) in &mut self.running {
+            let stage = handle.stage.borrow().clone();
+            if stage.state != "proving" {
+                continue; // a submission is seen through, and before there are proofs there is nothing to save
+            }
+            // Once something of ours was submitted, that is what others may replace.
+            let subjects: Vec<TxId> = stage.submitted.map_or_else(|| handle.planned.work.txids().collect(), |txid| vec![txid]);
+            if !subjects.iter().all(|txid| self.mempool.lists(*txid)) {
+                let since = *handle.absent_since.get_or_insert_with(Instant::now);
+                let spenders = if stage.inputs.is_empty() { vec![] } else { nodes.spenders(stage.inputs.to_vec()).await? };
+                if spenders.iter().any(|spender| !subjects.contains(spender)) {
+                    verdicts.push((*number, Superseded::BetterProof));
+                } else if since.elapsed() >= ABSENCE {
+                    verdicts.push((*number, Superseded::Gone));
+                }
+                continue;
+            }
+            handle.absent_since = None;
+            if handle.looked.elapsed() < LOOK {
+                continue;
+            }
+            handle.looked = Instant::now();
+            let rival = match (handle.planned.work, subjects[0]) {
+                (Work::Raise { .. }, txid) if stage.submitted.is_none() && !stage.proving.contains(&Node::Update) => {
+                    nodes.shown(txid).await? == Shown::Single
+                }
+                (_, txid) if stage.proving.contains(&Node::Update) => {
+                    let kernel = nodes.kernel(txid).await?;
+                    kernel.is_some_and(|kernel| Some(kernel.mutator_set_hash) == tip_mutator_set)
+                }
+                _ => false,
+            };
+            if rival {
+                verdicts.push((*number, Superseded::BetterProof));
+            }
+        }
+        for (number, why) in verdicts {
+            if let Some(handle) = self.running.get(&number) {
+                // A receiver that is gone has ended by itself.
+                let _ = handle.control.send(why);
+            }
+        }
+        Ok(())
+    }
+}
