@@ -136,8 +136,8 @@ fn numbers_out_of_range_are_refused_in_rust_as_the_schema_does() {
     ] {
         assert_eq!(own(&standalone(&change)), message);
     }
-    let long = UpgraderFleet::new(&"x".repeat(41), standalone(&json!({})).spec);
-    assert!(cel(&long).contains("at most 40 characters") && own(&long).contains("at most 40 characters"));
+    let long = UpgraderFleet::new(&"x".repeat(37), standalone(&json!({})).spec);
+    assert!(cel(&long).contains("at most 36 characters") && own(&long).contains("at most 36 characters"));
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl ResidueClass {
     /// The other half of its parent; nothing for the whole.
     pub fn buddy(self) -> Option<Self> {
         let half = self.divisor / 2;
-        (half > 0).then(|| Self { divisor: self.divisor, remainder: self.remainder ^ half })
+        (half > 0).then_some(Self { divisor: self.divisor, remainder: self.remainder ^ half })
     }
 
     /// The whole of two halves, or nothing when they are not buddies.
@@ -177,6 +177,9 @@ impl JsonSchema for ResidueClass {
 }
 
 #[cfg(test)]
+pub(super) use tests::any_class;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -234,15 +237,14 @@ mod tests {
     proptest! {
         #[test]
         fn halves_partition_their_whole(class in any_class(), byte: u8) {
-            match class.split() {
-                Some([low, high]) => {
-                    prop_assert_eq!(u8::from(low.owns(byte)) + u8::from(high.owns(byte)), u8::from(class.owns(byte)));
-                    prop_assert_eq!((low.buddy(), high.buddy()), (Some(high), Some(low)));
-                    prop_assert_eq!((low.merge(high), high.merge(low)), (Some(class), Some(class)));
-                    prop_assert_eq!((low.parent(), high.parent()), (Some(class), Some(class)));
-                    prop_assert_eq!(low.weight() + high.weight(), class.weight());
-                }
-                None => prop_assert_eq!(class.divisor(), ResidueClass::MAX_DIVISOR),
+            if let Some([low, high]) = class.split() {
+                prop_assert_eq!(u8::from(low.owns(byte)) + u8::from(high.owns(byte)), u8::from(class.owns(byte)));
+                prop_assert_eq!((low.buddy(), high.buddy()), (Some(high), Some(low)));
+                prop_assert_eq!((low.merge(high), high.merge(low)), (Some(class), Some(class)));
+                prop_assert_eq!((low.parent(), high.parent()), (Some(class), Some(class)));
+                prop_assert_eq!(low.weight() + high.weight(), class.weight());
+            } else {
+                prop_assert_eq!(class.divisor(), ResidueClass::MAX_DIVISOR);
             }
         }
 
@@ -269,6 +271,3 @@ mod tests {
         }
     }
 }
-
-#[cfg(test)]
-pub(super) use tests::any_class;

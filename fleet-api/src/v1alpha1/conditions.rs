@@ -68,20 +68,16 @@ pub fn condition(
 /// Puts a condition in place of the one of its type and returns whether its status changed. The time of transition stays when
 /// the status does.
 pub fn set_condition(conditions: &mut Vec<Condition>, mut new: Condition) -> bool {
-    match conditions.iter_mut().find(|old| old.type_ == new.type_) {
-        Some(old) => {
-            let changed = old.status != new.status;
-            if !changed {
-                new.last_transition_time = old.last_transition_time.clone();
-            }
-            *old = new;
-            changed
-        }
-        None => {
-            conditions.push(new);
-            true
-        }
+    let Some(old) = conditions.iter_mut().find(|old| old.type_ == new.type_) else {
+        conditions.push(new);
+        return true;
+    };
+    let changed = old.status != new.status;
+    if !changed {
+        new.last_transition_time = old.last_transition_time.clone();
     }
+    *old = new;
+    changed
 }
 
 #[cfg(test)]

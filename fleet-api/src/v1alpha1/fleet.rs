@@ -11,8 +11,9 @@ use super::status::UpgraderFleetStatus;
 use super::upgraders::UpgradersSpec;
 use crate::shard::{ResidueClass, ShardCountOutOfRange, plan};
 
-/// Longest name of a fleet: with the longest suffix that the operator adds, it stays a label value.
-pub const MAX_NAME_LENGTH: usize = 40;
+/// Longest name of a fleet: with the longest suffix that the operator adds, a StatefulSet keeps to the 52 characters beyond which
+/// its pods get no label with its revision.
+pub const MAX_NAME_LENGTH: usize = 36;
 
 /// A fleet of upgraders, one for each shard of the transactions, and of prover pods that they share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -35,7 +36,7 @@ pub const MAX_NAME_LENGTH: usize = 40;
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a fleet has at most 40 characters"),
+    validation = Rule::new("self.metadata.name.size() <= 36").message("the name of a fleet has at most 36 characters"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
     printcolumn(name = "Shards", type_ = "string", json_path = ".status.readyShards", description = "Ready and wanted shards"),

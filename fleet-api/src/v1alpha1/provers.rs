@@ -48,9 +48,6 @@ pub struct ProverSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_concurrent_jobs: Option<i32>,
-    /// Whether pods with a GPU may prove on the CPU what does not fit or what runs faster there. Default: true.
-    #[serde(default = "yes")]
-    pub cpu_fallback: bool,
     /// Seconds that a pod has to finish its proofs before it is killed, 30 to 86400. Default: 3600. More than the longest proof
     /// takes, or each rollout loses work.
     #[serde(default = "default_drain")]
@@ -78,7 +75,6 @@ impl Default for ProverSpec {
             image: None,
             max_log2_padded_height: None,
             max_concurrent_jobs: None,
-            cpu_fallback: yes(),
             drain_seconds: default_drain(),
             resources: None,
             scheduling: Scheduling::default(),
@@ -172,8 +168,4 @@ fn default_drain() -> i32 {
 
 fn default_gpu_resource() -> String {
     "nvidia.com/gpu".to_owned()
-}
-
-fn yes() -> bool {
-    true
 }

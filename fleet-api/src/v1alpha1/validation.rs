@@ -30,7 +30,7 @@ impl UpgraderFleet {
         let mut found = Found::default();
         let spec = &self.spec;
         if self.metadata.name.as_ref().is_some_and(|name| name.len() > MAX_NAME_LENGTH) {
-            found.add("metadata.name", "the name of a fleet has at most 40 characters");
+            found.add("metadata.name", "the name of a fleet has at most 36 characters");
         }
         match (&spec.node.urls, &spec.node.deploy) {
             (Some(urls), None) => {
@@ -84,7 +84,14 @@ impl Found {
         self.0.push(Violation { field: field.into(), message: message.into() });
     }
 
-    fn range<T: PartialOrd + fmt::Display>(&mut self, field: impl Into<String>, what: &str, value: T, least: T, most: T) {
+    fn range<T: PartialOrd + Copy + fmt::Display>(
+        &mut self,
+        field: impl Into<String>,
+        what: &str,
+        value: T,
+        least: T,
+        most: T,
+    ) {
         if value < least || value > most {
             self.add(field, format!("{value} {what}: not from {least} to {most}"));
         }
