@@ -35,16 +35,16 @@ build: deps ## all binaries, into $(CARGO_TARGET_DIR)/release
 .PHONY: install
 install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
 	install -d "$(or $(PREFIX),/usr/local)/bin"
-	install -m 0755 $(bin)/prover-pod $(bin)/prover-proxy $(bin)/upgrader $(bin)/fleet "$(or $(PREFIX),/usr/local)/bin"
+	install -m 0755 $(addprefix $(bin)/,prover-pod prover-proxy upgrader fleet operator) "$(or $(PREFIX),/usr/local)/bin"
 
 ##@ Check
 .PHONY: test
-test: deps ## every test: unit, property, contract, real proofs, crashes
+test: deps cluster ## every test: unit, property, contract, real proofs, crashes, the operator on a real API server
 	cargo build $(flags) --bins # the end-to-end tests run the real binaries
 	cargo test $(flags) --no-fail-fast
 
 .PHONY: lint
-lint: deps fmt-check feature-sets clippy deny openapi-check ## formatting, clippy, dependencies, API description
+lint: deps fmt-check feature-sets clippy deny openapi-check generated-check ## formatting, clippy, dependencies, generated files
 
 .PHONY: fmt-check
 fmt-check:
@@ -70,6 +70,25 @@ openapi: build ## writes docs/openapi.json and docs/api.md from the code
 openapi-check:
 	cargo build $(flags) --bin prover-pod
 	scripts/openapi.sh check "$(bin)/prover-pod"
+
+.PHONY: generate
+generate: ## writes crds/, the chart's role and alerts, and docs/upgraderfleet.md from the code
+	cargo build $(flags) --bin operator
+	scripts/generated.sh write "$(bin)/operator"
+
+.PHONY: generated-check
+generated-check:
+	cargo build $(flags) --bin operator
+	scripts/generated.sh check "$(bin)/operator"
+
+.PHONY: cluster
+cluster: ## a real Kubernetes control plane for the tests, into the cache: 16 minutes on two cores, once; needs Go
+	@if command -v go >/dev/null; then tests/cluster/build.sh fake; else \
+		echo 'cluster: Go is missing, so the tests that need a Kubernetes will be skipped (https://go.dev/dl)'; fi
+
+.PHONY: images
+images: build ## images of operator, upgrader and prover pod, as $(REGISTRY)/NAME:VERSION
+	scripts/images.sh "$(bin)" "$(or $(REGISTRY),localhost)" "$(or $(VERSION),0.1.0)"
 
 ##@ Measure
 .PHONY: bench

@@ -1,0 +1,239 @@
+//! Asks the pods how they are. A node's loss takes Kubernetes most of a minute to notice; a pod that does not answer is noticed
+//! within two questions.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{ObjectRef, Store};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::build::{COMPONENT_LABEL, FLEET_LABEL, PROVER_PORT, TLS_LABEL, UPGRADER_PORT};
+use crate::caches::Trigger;
+use crate::metrics::Metrics;
+use crate::reconcile::Guarded;
+use crate::token::Tokens;
+
+/// Questions without a good answer after which a pod counts as lost.
+const PATIENCE: u32 = 2;
+/// Questions at once.
+const AT_ONCE: usize = 256;
+/// How long a pod may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a prover pod has to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// Proofs that wait.
+    pub queued: i64,
+    /// Proofs that run.
+    pub running: i64,
+    /// Estimated seconds of what waits.
+    pub work_seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Answer {
+    failures: u32,
+    load: Option<Load>,
+}
+
+/// The last answers, by the pods' uids.
+#[derive(Debug, Clone, Default)]
+pub struct Answers(Arc<Mutex<HashMap<String, Answer>>>);
+
+impl Answers {
+    /// Whether a pod was asked and did not answer well. One that was never asked is not silent.
+    pub fn is_silent(&self, uid: &str) -> bool {
+        self.0.lock().is_ok_and(|answers| answers.get(uid).is_some_and(|answer| answer.failures >= PATIENCE))
+    }
+
+    /// What a prover pod said last of its work.
+    pub fn load(&self, uid: &str) -> Option<Load> {
+        self.0.lock().ok().and_then(|answers| answers.get(uid).and_then(|answer| answer.load))
+    }
+
+    /// Notes an answer, and says whether the pod's fleet should look.
+    fn note(&self, uid: &str, good: bool, load: Option<Load>) -> bool {
+        let Ok(mut answers) = self.0.lock() else { return false };
+        let answer = answers.entry(uid.to_owned()).or_default();
+        let before = answer.failures >= PATIENCE;
+        answer.failures = if good { 0 } else { answer.failures.saturating_add(1) };
+        let moved = load.is_some() && load != answer.load;
+        answer.load = load.or(answer.load.filter(|_| good));
+        before != (answer.failures >= PATIENCE) || moved
+    }
+
+    fn retain(&self, known: impl Fn(&str) -> bool) {
+        if let Ok(mut answers) = self.0.lock() {
+            answers.retain(|uid, _| known(uid));
+        }
+    }
+}
+
+/// The part of `GET /v1/capacity` that matters here.
+#[derive(Debug, Deserialize)]
+struct Capacity {
+    running: i64,
+    #[serde(default)]
+    queue: HashMap<String, Waiting>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    jobs: i64,
+    seconds: f64,
+}
+
+/// Who asks.
+pub struct Poller {
+    /// For questions.
+    pub client: reqwest::Client,
+    /// Whom to ask.
+    pub pods: Store<Pod>,
+    /// Where answers go.
+    pub answers: Answers,
+    /// Who is told of changes.
+    pub trigger: Trigger,
+    /// Counts.
+    pub metrics: Metrics,
+    /// What opens the provers.
+    pub tokens: Tokens,
+    /// Where pods are asked instead of at their addresses.
+    pub through: Option<String>,
+}
+
+impl Poller {
+    /// Asks until the token says stop.
+    pub async fn run(self, period: Duration, stop: CancellationToken) {
+        let mut clock = tokio::time::interval(period);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = clock.tick() => {}
+            }
+            let pods = self.pods.state();
+            self.answers.retain(|uid| pods.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid)));
+            futures::stream::iter(pods)
+                .for_each_concurrent(AT_ONCE, |pod| {
+                    let poller = &self;
+                    async move { poller.ask(&pod).await }
+                })
+                .await;
+        }
+    }
+
+    async fn ask(&self, pod: &Pod) {
+        let Some(target) = Target::of(pod, self.through.as_deref()) else { return };
+        let (good, load) = match target.component {
+            Component::Upgrader => (self.get(&format!("{}/readyz", target.base), None).await.is_some(), None),
+            // A token goes to nobody whose certificate we have not checked; readiness is no secret.
+            Component::Prover if target.tls => (self.get(&format!("{}/readyz", target.base), None).await.is_some(), None),
+            Component::Prover => {
+                let token = self.tokens.get(target.fleet.namespace.as_deref().unwrap_or_default(), &target.fleet.name);
+                let text = self.get(&format!("{}/v1/capacity", target.base), token).await;
+                let load = text.as_deref().and_then(parse);
+                (load.is_some(), load)
+            }
+        };
+        self.metrics.polls.with_label_values(&[if good { "ok" } else { "error" }]).inc();
+        if self.answers.note(&target.uid, good, load) {
+            // The receiver ends with the process.
+            let _ = self.trigger.unbounded_send(target.fleet);
+        }
+    }
+
+    async fn get(&self, url: &str, token: Option<String>) -> Option<String> {
+        let request = self.client.get(url).timeout(TIMEOUT);
+        let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
+        let response = request.send().await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        response.text().await.ok()
+    }
+}
+
+fn parse(text: &str) -> Option<Load> {
+    let capacity: Capacity = serde_json::from_str(text).ok()?;
+    Some(Load {
+        queued: capacity.queue.values().map(|waiting| waiting.jobs).sum(),
+        running: capacity.running,
+        work_seconds: capacity.queue.values().map(|waiting| waiting.seconds).sum(),
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Component {
+    Upgrader,
+    Prover,
+}
+
+struct Target {
+    component: Component,
+    tls: bool,
+    uid: String,
+    base: String,
+    fleet: ObjectRef<Guarded>,
+}
+
+impl Target {
+    /// Whom to ask, if the kubelet says that the pod is ready: one that is not needs no second opinion.
+    fn of(pod: &Pod, through: Option<&str>) -> Option<Self> {
+        let labels = pod.metadata.labels.as_ref()?;
+        let status = pod.status.as_ref()?;
+        let ready =
+            status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        // Stock nodes, which run in StatefulSets, have nothing to ask by HTTP.
+        let is_node = labels.contains_key("apps.kubernetes.io/pod-index");
+        if !ready || is_node || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let (component, port) = match labels.get(COMPONENT_LABEL)?.as_str() {
+            "upgrader" => (Component::Upgrader, UPGRADER_PORT),
+            "prover" => (Component::Prover, PROVER_PORT),
+            _ => return None,
+        };
+        let (name, namespace) = (pod.metadata.name.as_deref()?, pod.metadata.namespace.as_deref()?);
+        let tls = labels.contains_key(TLS_LABEL);
+        let base = if let Some(template) = through {
+            template.replace("{namespace}", namespace).replace("{pod}", name).replace("{port}", &port.to_string())
+        } else {
+            let address = status.pod_ip.as_deref()?;
+            let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+            format!("{}://{host}:{port}", if tls { "https" } else { "http" })
+        };
+        let fleet = ObjectRef::new(labels.get(FLEET_LABEL)?).within(namespace);
+        Some(Self { component, tls, uid: pod.metadata.uid.clone()?, base, fleet })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_failures_make_a_pod_silent_and_one_answer_brings_it_back() {
+        let answers = Answers::default();
+        assert!(!answers.is_silent("a"));
+        assert!(!answers.note("a", false, None));
+        assert!(!answers.is_silent("a"));
+        assert!(answers.note("a", false, None));
+        assert!(answers.is_silent("a"));
+        assert!(!answers.note("a", false, None));
+        assert!(answers.note("a", true, None));
+        assert!(!answers.is_silent("a"));
+    }
+
+    #[test]
+    fn the_load_of_a_prover_is_the_sum_over_priorities() {
+        let text =
+            r#"{"idle":false,"running":2,"queue":{"low":{"jobs":3,"seconds":30.5},"high":{"jobs":1,"seconds":9.5}},"more":1}"#;
+        assert_eq!(parse(text), Some(Load { queued: 4, running: 2, work_seconds: 40.0 }));
+        assert_eq!(parse("{}"), None);
+    }
+}

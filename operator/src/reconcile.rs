@@ -1,0 +1,490 @@
+//! One look at a fleet: what is there, what should be, what to write, what to say. Each part is a function elsewhere; here is
+//! their order and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fleet_api::UpgraderFleet;
+use fleet_api::v1alpha1::{ConditionType, UpgraderFleetStatus, condition, set_condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource, ResourceExt};
+use tracing::{debug, info, warn};
+
+use crate::build::{BuildError, Defaults, Fleet, Object};
+use crate::caches::{Caches, belongs};
+use crate::error::{Class, Error};
+use crate::kinds::Kind;
+use crate::metrics::Metrics;
+use crate::observe::{Observed, observe};
+use crate::plan::provers::{Load, Memory, desired};
+use crate::plan::shards::{Health, Key, Role, SUBSTITUTE_LINGERS, Step, Wanted, plan};
+use crate::poll::Answers;
+use crate::status::{self, Change};
+use crate::token::{self, Tokens};
+use crate::writer::Writer;
+
+/// A fleet that may not be one: somebody replaced the definition.
+pub type Guarded = DeserializeGuard<UpgraderFleet>;
+
+/// How long one look may take.
+const LIMIT: Duration = Duration::from_mins(1);
+/// A look without any reason.
+const RESYNC: Duration = Duration::from_mins(10);
+/// How often the Secret of a fleet is read.
+const SECRET_EVERY: Duration = Duration::from_hours(1);
+/// How often the status is written for nothing but another length of the queue.
+const QUEUE_EVERY: Duration = Duration::from_secs(15);
+
+/// What is remembered of a fleet between two looks. All of it can be lost.
+#[derive(Default)]
+struct Notes {
+    status: Option<UpgraderFleetStatus>,
+    written: Option<Instant>,
+    secret_read: Option<Instant>,
+    scaling: BTreeMap<String, (Memory, Instant)>,
+    failures: u32,
+}
+
+/// What all looks share.
+pub struct Context {
+    /// What is there.
+    pub caches: Caches,
+    /// How pods are.
+    pub answers: Answers,
+    /// The fleets' tokens.
+    pub tokens: Tokens,
+    /// The way to the server.
+    pub writer: Writer,
+    /// Events.
+    pub recorder: Recorder,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// What specifications leave out.
+    pub defaults: Defaults,
+    /// How often tokens are rotated.
+    pub token_every: Duration,
+    notes: Mutex<HashMap<String, Notes>>,
+}
+
+impl Context {
+    /// A context without notes.
+    #[expect(clippy::too_many_arguments, reason = "one place puts all parts together")]
+    pub fn new(
+        caches: Caches,
+        answers: Answers,
+        tokens: Tokens,
+        writer: Writer,
+        recorder: Recorder,
+        metrics: Metrics,
+        defaults: Defaults,
+        token_every: Duration,
+    ) -> Self {
+        Self { caches, answers, tokens, writer, recorder, metrics, defaults, token_every, notes: Mutex::default() }
+    }
+
+    fn with_notes<T>(&self, uid: &str, read: impl FnOnce(&mut Notes) -> T) -> T {
+        let mut notes = self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        read(notes.entry(uid.to_owned()).or_default())
+    }
+}
+
+/// Looks at a fleet and does what can be done now.
+///
+/// # Errors
+/// What could not be done. The rest has been.
+pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let began = Instant::now();
+    let result = match tokio::time::timeout(LIMIT, look(&guarded, &context)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Timeout(LIMIT.as_secs())),
+    };
+    context.metrics.reconciled(began.elapsed(), result.as_ref().err().map(Error::class));
+    if result.is_ok() {
+        context.with_notes(&guarded.uid().unwrap_or_default(), |notes| notes.failures = 0);
+    }
+    result
+}
+
+/// When to look again after an error.
+#[expect(clippy::needless_pass_by_value, reason = "what the controller calls")]
+pub fn after_error(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let failures = context.with_notes(&guarded.uid().unwrap_or_default(), |notes| {
+        notes.failures = notes.failures.saturating_add(1);
+        notes.failures
+    });
+    let class = error.class();
+    let wait = back_off(class, failures);
+    let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+    match class {
+        Class::Conflict | Class::Gone => debug!(%error, %namespace, %name, "again soon"),
+        Class::LeadershipLost => {}
+        _ => warn!(%error, %class, %namespace, %name, seconds = wait.as_secs_f64(), "a fleet could not be reconciled"),
+    }
+    Action::requeue(wait)
+}
+
+/// Grows with the number of failures in a row, from a start and to an end that depend on the class.
+fn back_off(class: Class, failures: u32) -> Duration {
+    let (first, most) = match class {
+        Class::Conflict => (0.1, 5.0),
+        Class::Transient => (1.0, 60.0),
+        Class::Gone => (5.0, 60.0),
+        Class::Forbidden => (5.0, 120.0),
+        Class::Invalid => (30.0, 600.0),
+        Class::LeadershipLost => (60.0, 60.0),
+    };
+    let grown: f64 = first * 2_f64.powi(failures.saturating_sub(1).min(16) as i32);
+    Duration::from_secs_f64(grown.min(most))
+}
+
+async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
+    let resource = match &guarded.0 {
+        Ok(resource) => resource,
+        Err(invalid) => return unreadable(guarded, &invalid.error, &invalid.metadata, context).await,
+    };
+    let fleet = Fleet::new(resource, &context.defaults)?;
+    let uid = resource.uid().unwrap_or_default();
+    if resource.metadata.deletion_timestamp.is_some() {
+        forget(resource, &fleet, &uid, context);
+        return Ok(Action::await_change());
+    }
+
+    // Dereference.
+    let now = Timestamp::now();
+    let before = context.with_notes(&uid, |notes| notes.status.clone()).or_else(|| resource.status.clone());
+    let observed = seen(&fleet, &uid, before.as_ref(), context, now);
+
+    // Validate. What is there already goes on as it is.
+    let violations = resource.violations();
+    let mut trouble: Option<(&str, String)> = None;
+    let mut failure = None;
+    let mut wanted = None;
+    let mut counts = BTreeMap::new();
+    if let Some(first) = violations.first() {
+        let more = violations.len() - 1;
+        let message = if more == 0 { first.to_string() } else { format!("{first} (and {more} more)") };
+        trouble = Some(("InvalidSpec", message));
+    } else {
+        // Plan, build.
+        counts = prover_counts(resource, &observed, &uid, context);
+        let planned = fleet.shard_revision().and_then(|revision| Ok((wish(resource, revision), fleet.objects(&counts)?)));
+        match planned {
+            Err(error) => {
+                let reason = if matches!(error, BuildError::PodTemplate { .. }) { "InvalidPodTemplate" } else { "InvalidSpec" };
+                trouble = Some((reason, error.to_string()));
+            }
+            Ok((wish, objects)) => {
+                // Apply.
+                let steps = plan(&wish, &observed.shards.iter().map(|(key, shard)| (*key, shard.workload.clone())).collect());
+                let errors = write(&fleet, &uid, &observed, objects, &steps, context).await;
+                failure = summary(errors);
+                wanted = Some(wish);
+            }
+        }
+    }
+    if let Some(error) = &failure {
+        let reason = match error.class() {
+            Class::Forbidden => Some("Forbidden"),
+            Class::Invalid => Some("Rejected"),
+            Class::LeadershipLost => return Err(Error::LeadershipLost),
+            _ => None,
+        };
+        trouble = reason.map(|reason| (reason, error.to_string())).or(trouble);
+    }
+
+    // Status: once, last.
+    let input = status::Input {
+        name: fleet.name,
+        generation: resource.metadata.generation.unwrap_or(0),
+        wanted: wanted.as_ref(),
+        observed: &observed,
+        desired: &counts,
+        trouble,
+        before: before.as_ref(),
+        now: Time(now),
+    };
+    let (status, changes, numbers) = status::status(&input);
+    context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
+    say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource))),
+    }
+}
+
+/// The fleet's own objects and pods.
+fn seen(fleet: &Fleet<'_>, uid: &str, before: Option<&UpgraderFleetStatus>, context: &Context, now: Timestamp) -> Observed {
+    let in_namespace = |meta: &kube::api::ObjectMeta| meta.namespace.as_deref() == Some(fleet.namespace);
+    let own = |meta: &kube::api::ObjectMeta| {
+        in_namespace(meta) && meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid)
+    };
+    let mut deployments = context.caches.deployments.state();
+    deployments.retain(|object| own(&object.metadata));
+    let mut sets = context.caches.stateful_sets.state();
+    sets.retain(|object| own(&object.metadata));
+    let mut pods = context.caches.pods.state();
+    pods.retain(|pod| {
+        let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(crate::build::FLEET_LABEL));
+        in_namespace(&pod.metadata) && label.is_some_and(|name| name == fleet.name)
+    });
+    observe(&deployments, &sets, &pods, &context.answers, before, now)
+}
+
+fn wish(resource: &UpgraderFleet, revision: String) -> Wanted {
+    let upgraders = &resource.spec.upgraders;
+    // The violations have been checked: there are shards.
+    let classes: BTreeSet<_> = resource.spec.shards().unwrap_or_default().into_iter().collect();
+    Wanted {
+        classes,
+        revision,
+        suspend: resource.spec.suspend,
+        max_surge: usize::try_from(upgraders.max_surge).unwrap_or(1),
+        max_unavailable: usize::try_from(upgraders.max_unavailable).unwrap_or(1),
+        takeover_after: upgraders.failover.enabled.then(|| u64::from(upgraders.failover.takeover_after_seconds.unsigned_abs())),
+    }
+}
+
+fn prover_counts(resource: &UpgraderFleet, observed: &Observed, uid: &str, context: &Context) -> BTreeMap<String, i32> {
+    let count = |name: &str, provers: &fleet_api::v1alpha1::ProverSpec| {
+        if resource.spec.suspend {
+            return 0;
+        }
+        let Some(scaling) = &provers.autoscaling else { return provers.replicas };
+        let found = observed.provers.get(name);
+        context.with_notes(uid, |notes| {
+            let (memory, at) = notes.scaling.get(name).copied().unwrap_or((Memory::default(), Instant::now()));
+            // What was wanted last, not what is there: pods that start or wait for a GPU count, too.
+            let last = notes.status.as_ref().and_then(|status| status.provers.iter().find(|kind| kind.name == name));
+            let replicas = last.map(|kind| kind.desired).or(found.map(|found| found.pods)).unwrap_or(provers.replicas);
+            let load = Load { replicas, work_seconds: found.and_then(|found| found.work_seconds) };
+            let (next, memory) = desired(scaling, load, memory, at.elapsed());
+            notes.scaling.insert(name.to_owned(), (memory, Instant::now()));
+            next
+        })
+    };
+    resource.spec.prover_kinds().map(|(name, provers)| (name.to_owned(), count(name, provers))).collect()
+}
+
+/// Writes all objects, takes all steps and removes what is not wanted any more. One failure does not keep the rest from being
+/// done, but nothing is removed then.
+async fn write(
+    fleet: &Fleet<'_>,
+    uid: &str,
+    observed: &Observed,
+    objects: Vec<Object>,
+    steps: &[Step],
+    context: &Context,
+) -> Vec<Error> {
+    let (writer, namespace) = (&context.writer, fleet.namespace);
+    let mut errors = Vec::new();
+    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
+    if due {
+        match token::ensure(writer, &context.tokens, fleet, context.token_every).await {
+            Ok(()) => context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now())),
+            Err(error) => errors.push(error),
+        }
+    }
+    let mut names: BTreeSet<(Kind, String)> =
+        observed.shards.values().map(|shard| (fleet.shard_kind(), shard.name.clone())).collect();
+    for object in objects {
+        names.insert((object.kind, object.name.clone()));
+        if !context.caches.knows(object.kind) {
+            debug!(kind = object.kind.name(), namespace, "the cluster has no such kind: left out");
+            continue;
+        }
+        if object.kind == Kind::Deployment {
+            spare_the_busy(&object, observed, namespace, context, &mut errors).await;
+        }
+        let live = context.caches.live(object.kind, namespace, &object.name);
+        if let Err(error) = writer.apply(namespace, object, live.as_ref()).await {
+            errors.push(error);
+        }
+    }
+    for step in steps {
+        if let Err(error) = take(fleet, *step, observed, context).await {
+            errors.push(error);
+        }
+    }
+    if errors.is_empty() {
+        for (kind, name, live) in context.caches.of_fleet(namespace, fleet.name, uid) {
+            if !live.deleting && !names.contains(&(kind, name.clone())) && !is_step(fleet, kind, &name, steps) {
+                info!(kind = kind.name(), namespace, name, "not wanted any more: deleted");
+                if let Err(error) = writer.delete(kind, namespace, &name, &live.uid).await {
+                    errors.push(error);
+                }
+            }
+        }
+    }
+    errors
+}
+
+/// Whether an object has just been written by a step, or removed by one.
+fn is_step(fleet: &Fleet<'_>, kind: Kind, name: &str, steps: &[Step]) -> bool {
+    kind == fleet.shard_kind()
+        && steps.iter().any(|step| {
+            let (Step::Start(key) | Step::Update(key) | Step::Stop(key) | Step::Retire(key)) = step;
+            fleet.shard_name(*key) == name
+        })
+}
+
+async fn take(fleet: &Fleet<'_>, step: Step, observed: &Observed, context: &Context) -> Result<(), Error> {
+    let apply = async |key: Key, stopped: bool| {
+        // Without what the cache knows: a step is a change.
+        context.writer.apply(fleet.namespace, fleet.shard(key, stopped)?, None).await.map(|_| ())
+    };
+    info!(namespace = fleet.namespace, fleet = fleet.name, ?step, "step");
+    match step {
+        Step::Start(key) | Step::Update(key) => apply(key, false).await,
+        Step::Stop(key) => apply(key, true).await,
+        Step::Retire(key) => {
+            let Some(shard) = observed.shards.get(&key) else { return Ok(()) };
+            context.writer.delete(fleet.shard_kind(), fleet.namespace, &shard.name, &shard.uid).await
+        }
+    }
+}
+
+/// Before a Deployment of provers shrinks: pods that prove go last.
+async fn spare_the_busy(object: &Object, observed: &Observed, namespace: &str, context: &Context, errors: &mut Vec<Error>) {
+    let next = object.body.pointer("/spec/replicas").and_then(serde_json::Value::as_i64).unwrap_or(0);
+    let kind = object.body.pointer("/metadata/labels").and_then(|labels| labels.get(crate::build::PROVERS_LABEL));
+    let Some(found) = kind.and_then(|kind| observed.provers.get(kind.as_str()?)) else { return };
+    if next >= i64::from(found.pods) || next == 0 {
+        return;
+    }
+    for (pod, running) in &found.busy {
+        let cost = (*running).min(1_000) as i32;
+        if let Err(error) = context.writer.deletion_cost(namespace, pod, cost).await {
+            errors.push(error);
+        }
+    }
+}
+
+fn summary(mut errors: Vec<Error>) -> Option<Error> {
+    // The class that needs most attention decides when to try again.
+    errors.sort_by_key(|error| std::cmp::Reverse(error.class()));
+    let count = errors.len();
+    let first = errors.into_iter().next()?;
+    Some(if count == 1 { first } else { Error::Several { count, first: Box::new(first) } })
+}
+
+/// Writes the status if it says something new, and events for what changed.
+async fn say(
+    resource: &UpgraderFleet,
+    fleet: &Fleet<'_>,
+    uid: &str,
+    before: Option<&UpgraderFleetStatus>,
+    status: UpgraderFleetStatus,
+    changes: &[Change],
+    context: &Context,
+) -> Result<(), Error> {
+    let news = before.is_none_or(|before| without_queue(before) != without_queue(&status));
+    let queue_is_due = context.with_notes(uid, |notes| notes.written.is_none_or(|at| at.elapsed() >= QUEUE_EVERY));
+    if !news && (before == Some(&status) || !queue_is_due) {
+        return Ok(());
+    }
+    let body = serde_json::to_value(&status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
+    context.writer.status(fleet.namespace, fleet.name, &body).await?;
+    context.with_notes(uid, |notes| {
+        notes.status = Some(status);
+        notes.written = Some(Instant::now());
+    });
+    for change in changes {
+        context.writer.permit("create", "Event")?;
+        let event = Event {
+            type_: if change.good { EventType::Normal } else { EventType::Warning },
+            reason: change.reason.clone(),
+            note: Some(format!("{}: {}", change.kind, change.message)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
+            // An event is a courtesy.
+            debug!(%error, "an event was not taken");
+        }
+    }
+    Ok(())
+}
+
+fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
+    let mut status = status.clone();
+    status.queue = None;
+    for kind in &mut status.provers {
+        kind.queue = None;
+        kind.queued_seconds = None;
+    }
+    status
+}
+
+fn next_look(wanted: Option<&Wanted>, observed: &Observed, resource: &UpgraderFleet) -> Duration {
+    let mut next = RESYNC;
+    let takeover = wanted.and_then(|wanted| wanted.takeover_after);
+    for (key, shard) in &observed.shards {
+        let wait = match (shard.workload.health, takeover) {
+            (Health::Lost { seconds }, Some(after)) if key.role == Role::Primary && seconds < after => Some(after - seconds),
+            (Health::Ready { seconds }, _)
+                if seconds < SUBSTITUTE_LINGERS && observed.shards.contains_key(&Key::substitute(key.class)) =>
+            {
+                Some(SUBSTITUTE_LINGERS - seconds)
+            }
+            _ => None,
+        };
+        if let Some(seconds) = wait {
+            next = next.min(Duration::from_secs(seconds.max(1)));
+        }
+    }
+    if resource.spec.prover_kinds().any(|(_, provers)| provers.autoscaling.is_some()) {
+        next = next.min(QUEUE_EVERY);
+    }
+    next
+}
+
+fn forget(resource: &UpgraderFleet, fleet: &Fleet<'_>, uid: &str, context: &Context) {
+    let kinds: Vec<String> = resource.spec.prover_kinds().map(|(name, _)| name.to_owned()).collect();
+    context.metrics.forget(fleet.namespace, fleet.name, &kinds);
+    context.tokens.forget(fleet.namespace, fleet.name);
+    context.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
+}
+
+/// A resource that this version cannot read: said in its status, everything else left as it is.
+async fn unreadable(guarded: &Guarded, error: &str, meta: &kube::api::ObjectMeta, context: &Context) -> Result<Action, Error> {
+    let (Some(name), Some(namespace)) = (meta.name.as_deref(), meta.namespace.as_deref()) else {
+        return Ok(Action::await_change());
+    };
+    let message = format!("this version of the operator cannot read the resource: {error}");
+    let mut conditions = Vec::new();
+    let (generation, now) = (meta.generation.unwrap_or(0), Time(Timestamp::now()));
+    for (kind, value) in [(ConditionType::Ready, false), (ConditionType::Degraded, true)] {
+        set_condition(&mut conditions, condition(kind, Some(value), "Unreadable", message.clone(), generation, &now));
+    }
+    let uid = guarded.meta().uid.clone().unwrap_or_default();
+    let status = UpgraderFleetStatus { observed_generation: Some(generation), conditions, ..UpgraderFleetStatus::default() };
+    let said = context.with_notes(&uid, |notes| {
+        let same = notes.status.as_ref().is_some_and(|before| before.observed_generation == Some(generation));
+        notes.status = Some(status.clone());
+        same
+    });
+    if !said {
+        let body = serde_json::json!({ "observedGeneration": generation, "conditions": status.conditions });
+        context.writer.status(namespace, name, &body).await?;
+    }
+    Ok(Action::await_change())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_grows_to_its_end() {
+        let seconds = |class, failures| back_off(class, failures).as_secs_f64();
+        assert!((seconds(Class::Transient, 1) - 1.0).abs() < 1e-9);
+        assert!((seconds(Class::Transient, 3) - 4.0).abs() < 1e-9);
+        assert!((seconds(Class::Transient, 1000) - 60.0).abs() < 1e-9);
+        assert!(seconds(Class::Conflict, 1) < seconds(Class::Transient, 1));
+    }
+}

@@ -1,0 +1,207 @@
+//! The only way to the API server for what is written. Each write asks first whether this process still leads.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tracing::debug;
+
+use crate::build::{HASH_ANNOTATION, MANAGER, Object, hash};
+use crate::error::Error;
+use crate::kinds::Kind;
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
+
+/// Names an object.
+pub type ObjectKey = (Kind, String, String);
+
+/// What is known of an object from a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Its uid.
+    pub uid: String,
+    /// The hash that was applied last.
+    pub hash: Option<String>,
+    /// Changes when somebody changes its specification: the generation where the kind has one, else the resource version.
+    pub token: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// Writes.
+pub struct Writer {
+    client: Client,
+    leadership: Leadership,
+    metrics: Metrics,
+    /// The token of each object after our last write: while it stays, nobody has changed the object.
+    ledger: Mutex<HashMap<ObjectKey, String>>,
+    /// Writes left before this process aborts, in tests.
+    writes_left: Option<AtomicU64>,
+}
+
+impl Writer {
+    /// A writer for a client.
+    pub fn new(client: Client, leadership: Leadership, metrics: Metrics, abort_after_writes: Option<u64>) -> Self {
+        let writes_left = abort_after_writes.map(AtomicU64::new);
+        Self { client, leadership, metrics, ledger: Mutex::default(), writes_left }
+    }
+
+    /// Refuses when this process does not lead.
+    fn begin(&self, verb: &str, what: &str) -> Result<(), Error> {
+        if !self.leadership.holds() {
+            return Err(Error::LeadershipLost);
+        }
+        if let Some(left) = &self.writes_left
+            && left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_err()
+        {
+            // As a crash would: nothing is cleaned up, nothing is given back.
+            std::process::abort();
+        }
+        self.metrics.writes.with_label_values(&[verb, what]).inc();
+        Ok(())
+    }
+
+    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+    }
+
+    /// Applies an object, unless the live one is what we applied last and nobody has changed it since. Returns whether it wrote.
+    ///
+    /// # Errors
+    /// What the server says, or that this process does not lead.
+    pub async fn apply(&self, namespace: &str, mut object: Object, live: Option<&Live>) -> Result<bool, Error> {
+        let sum = hash(&object.body);
+        let key = (object.kind, namespace.to_owned(), object.name.clone());
+        if let Some(live) = live {
+            let known = self.ledger.lock().ok().and_then(|ledger| ledger.get(&key).cloned());
+            if live.hash.as_deref() == Some(&sum) && known.as_deref() == Some(&live.token) {
+                return Ok(false);
+            }
+        }
+        annotate(&mut object.body, &sum);
+        let what = format!("apply {} {namespace}/{}", object.kind.name(), object.name);
+        self.begin("apply", object.kind.name())?;
+        let parameters = PatchParams::apply(MANAGER).force();
+        let api = self.api(object.kind, namespace);
+        let written = api.patch(&object.name, &parameters, &Patch::Apply(&object.body)).await;
+        let written = written.map_err(|error| Error::api(what, error))?;
+        debug!(kind = object.kind.name(), namespace, name = object.name, "applied");
+        if let Ok(mut ledger) = self.ledger.lock() {
+            ledger.insert(key, token(&written.metadata));
+        }
+        Ok(true)
+    }
+
+    /// Deletes an object, if it is still the one that was seen.
+    ///
+    /// # Errors
+    /// What the server says; that it is gone already is none.
+    pub async fn delete(&self, kind: Kind, namespace: &str, name: &str, uid: &str) -> Result<(), Error> {
+        self.begin("delete", kind.name())?;
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        if let Ok(mut ledger) = self.ledger.lock() {
+            ledger.remove(&(kind, namespace.to_owned(), name.to_owned()));
+        }
+        match self.api(kind, namespace).delete(name, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(Error::api(format!("delete {} {namespace}/{name}", kind.name()), error)),
+        }
+    }
+
+    /// Creates a Secret that must not be overwritten.
+    ///
+    /// # Errors
+    /// What the server says; a conflict when it is there already.
+    pub async fn create(&self, kind: Kind, namespace: &str, body: &Value) -> Result<(), Error> {
+        self.begin("create", kind.name())?;
+        let object: DynamicObject = serde_json::from_value(body.clone())
+            .map_err(|error| Error::Build(crate::build::BuildError::Json(error.to_string())))?;
+        let created = self.api(kind, namespace).create(&kube::api::PostParams::default(), &object).await;
+        created.map(|_| ()).map_err(|error| Error::api(format!("create {} in {namespace}", kind.name()), error))
+    }
+
+    /// Reads an object by name.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn read(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
+        let read = self.api(kind, namespace).get_opt(name).await;
+        read.map_err(|error| Error::api(format!("read {} {namespace}/{name}", kind.name()), error))
+    }
+
+    /// Changes some fields of an object.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn merge(&self, kind: Kind, namespace: &str, name: &str, body: &Value) -> Result<(), Error> {
+        self.begin("merge", kind.name())?;
+        let merged = self.api(kind, namespace).patch(name, &PatchParams::default(), &Patch::Merge(body)).await;
+        merged.map(|_| ()).map_err(|error| Error::api(format!("change {} {namespace}/{name}", kind.name()), error))
+    }
+
+    /// Says which pods of a Deployment go first when it shrinks.
+    ///
+    /// # Errors
+    /// What the server says; that the pod is gone is none.
+    pub async fn deletion_cost(&self, namespace: &str, pod: &str, cost: i32) -> Result<(), Error> {
+        self.begin("merge", "Pod")?;
+        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
+        let body = json!({ "metadata": { "annotations": { "controller.kubernetes.io/pod-deletion-cost": cost.to_string() } } });
+        match api.patch(pod, &PatchParams::default(), &Patch::Merge(&body)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(Error::api(format!("annotate Pod {namespace}/{pod}"), error)),
+        }
+    }
+
+    /// Writes the status of a fleet.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn status(&self, namespace: &str, name: &str, status: &Value) -> Result<(), Error> {
+        self.begin("apply", "UpgraderFleet/status")?;
+        let api: Api<fleet_api::UpgraderFleet> = Api::namespaced(self.client.clone(), namespace);
+        let body = json!({ "apiVersion": "upgrader-fleet.dev/v1alpha1", "kind": "UpgraderFleet", "status": status });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let written = api.patch_status(name, &parameters, &Patch::Apply(&body)).await;
+        written.map(|_| ()).map_err(|error| Error::api(format!("write the status of {namespace}/{name}"), error))
+    }
+
+    /// Whether this process leads, for what is written elsewhere.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn permit(&self, verb: &str, what: &str) -> Result<(), Error> {
+        self.begin(verb, what)
+    }
+
+    /// Forgets a fleet's objects.
+    pub fn forget(&self, namespace: &str, names: impl Fn(&str) -> bool) {
+        if let Ok(mut ledger) = self.ledger.lock() {
+            ledger.retain(|(_, other, name), _| other != namespace || !names(name));
+        }
+    }
+}
+
+fn annotate(body: &mut Value, sum: &str) {
+    if let Some(meta) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
+        annotations[HASH_ANNOTATION] = sum.into();
+    }
+}
+
+/// What changes when somebody changes an object's specification.
+pub fn token(meta: &kube::api::ObjectMeta) -> String {
+    match meta.generation {
+        Some(generation) if generation > 0 => generation.to_string(),
+        _ => meta.resource_version.clone().unwrap_or_default(),
+    }
+}
