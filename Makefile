@@ -25,7 +25,7 @@ neptune_prover := $(cache)/tools/bin/neptune-prover
 
 ##@ Use
 .PHONY: demo
-demo: build ## a real transaction, two pods, one of them killed: all proofs made, collected and verified
+demo: build ## four upgraders, forty transactions, mock proofs, two processes killed; then the real proofs of a transaction
 	$(bin)/fleet-demo
 
 .PHONY: build

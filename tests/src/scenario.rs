@@ -163,7 +163,7 @@ pub async fn run(scenario: &Scenario, mut say: impl FnMut(String)) -> Result<Sum
         let log = upgrader.log();
         let count = log.lines().filter(|line| line.contains("Successfully handled proof upgrade")).count();
         *summary.by_upgrader.entry(shard.to_string()).or_default() += count;
-        claims.extend(log.lines().filter(|line| line.contains("proof is there")).filter_map(job_in));
+        claims.extend(claims_in(&log));
     }
     summary.claims = claims.len();
     summary.proofs = (fleet.proofs_made().await? + dead_proofs).round() as usize;
@@ -209,6 +209,11 @@ fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, bool)> {
 
 async fn made(url: &str) -> Result<f64> {
     upgraders::metric(url, "prover_pod_stage_duration_seconds_count{backend=\"mock\",stage=\"prove\"}").await
+}
+
+/// The claims whose proofs an upgrader received, by its log.
+pub fn claims_in(log: &str) -> BTreeSet<String> {
+    log.lines().filter(|line| line.contains("proof is there")).filter_map(job_in).collect()
 }
 
 fn job_in(line: &str) -> Option<String> {
