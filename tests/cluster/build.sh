@@ -2,7 +2,8 @@
 # Builds the programs of a real Kubernetes from Go modules into $UPGRADER_FLEET_CACHE/cluster/bin, for the tests of the
 # operator. What is there already in the version that go.mod names is kept.
 #
-#   build.sh fake    etcd, API server, controller manager, scheduler, kwok (simulated nodes), kubectl
+#   build.sh api     etcd, API server, kubectl: what `make test` needs
+#   build.sh fake    and controller manager, scheduler, kwok (simulated nodes)
 #   build.sh helm    helm
 #   build.sh real    all of these and what a node needs: kubelet, kube-proxy, containerd, CoreDNS
 #
@@ -10,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-tier="${1:-fake}"
+tier="${1:-api}"
 cache="${UPGRADER_FLEET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/upgrader-fleet}"
 bin="$cache/cluster/bin"
 if ! command -v go >/dev/null; then
@@ -53,12 +54,16 @@ kubernetes() {
     program "$1" "v$kubernetes" ours "$1" "k8s.io/kubernetes/cmd/$1"
 }
 
-fake() {
+api() {
     program etcd "$(sed -n 's|^\tgo.etcd.io/etcd/server/v3 \(v[0-9.]*\).*|\1|p' go.mod | head -1)" ours etcd go.etcd.io/etcd/server/v3
     kubernetes kube-apiserver
+    kubernetes kubectl
+}
+
+fake() {
+    api
     kubernetes kube-controller-manager
     kubernetes kube-scheduler
-    kubernetes kubectl
     program kwok "$kwok" theirs "sigs.k8s.io/kwok/cmd/kwok@$kwok"
 }
 
@@ -77,11 +82,12 @@ node() {
 }
 
 case "$tier" in
+api) api ;;
 fake) fake ;;
 helm) helm ;;
 real) fake && helm && node ;;
 *)
-    echo "usage: tests/cluster/build.sh fake|helm|real" >&2
+    echo "usage: tests/cluster/build.sh api|fake|helm|real" >&2
     exit 2
     ;;
 esac
