@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -36,12 +37,11 @@ fn main() -> Result<()> {
     println!("cargo::rustc-env=GPU_PROVER_GENERATED={}", generated.display());
     fs::copy(generated.join("air_registry.rs"), out.join("air_registry.rs"))?;
 
-    let (blob, resources) = match find_nvcc(&cache) {
-        Some(nvcc) => compile_all(&nvcc, &generated, &cache)?,
-        None => {
-            println!("cargo::warning=no nvcc found: building without GPU kernels (scripts/cuda-toolchain.sh gets one)");
-            (vec![], String::new())
-        }
+    let (blob, resources) = if let Some(nvcc) = find_nvcc(&cache) {
+        compile_all(&nvcc, &generated, &cache)?
+    } else {
+        println!("cargo::warning=no nvcc found: building without GPU kernels (scripts/cuda-toolchain.sh gets one)");
+        (vec![], String::new())
     };
     fs::write(out.join("kernels.bin"), blob)?;
     fs::write(out.join("kernel_resources.txt"), resources)?;
@@ -168,7 +168,8 @@ fn kernel_resources(log: &str) -> String {
             spilled = number_before(line, " bytes spill stores").unwrap_or(0);
         } else if let (Some((name, arch)), true) = (kernel, line.contains(" registers")) {
             let registers = number_before(line, " registers").unwrap_or(0);
-            text.push_str(&format!("{name} {arch} {registers} {spilled}\n"));
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name} {arch} {registers} {spilled}");
             kernel = None;
         }
     }
@@ -200,7 +201,7 @@ fn compile(
         [version, text.as_slice()]
             .into_iter()
             .chain(flags.iter().map(|f| f.as_bytes()))
-            .chain(gencode.iter().map(|f| f.as_bytes())),
+            .chain(gencode.iter().map(String::as_bytes)),
     );
     let stem = source.file_stem().ok_or("a kernel without a name")?.to_string_lossy().into_owned();
     let object = objects.join(format!("{stem}-{key}.fatbin"));

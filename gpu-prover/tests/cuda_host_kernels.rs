@@ -160,8 +160,8 @@ fn unreduced_sums_agree_with_reduced_ones() {
 
 #[test]
 fn extension_field_operations_agree_with_twenty_first() {
-    let Some(library) = library() else { return };
     type Operation = unsafe extern "C" fn(*const u64, *const u64, *mut u64, *mut u64);
+    let Some(library) = library() else { return };
     let operation = function::<Operation>(library, "host_extension");
     let mut rng = StdRng::seed_from_u64(3);
     let edges = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [P - 1, P - 1, P - 1], [0xffff_ffff, 1 << 32, 0]];
@@ -215,8 +215,8 @@ fn twiddles(log: u32, offset: BFieldElement, inverse: bool) -> Vec<u64> {
 
 #[test]
 fn transforms_agree_with_twenty_first_on_cosets() {
-    let Some(library) = library() else { return };
     type Transform = unsafe extern "C" fn(*mut u64, u32, u32, u32, *const u64, u32);
+    let Some(library) = library() else { return };
     let transform = function::<Transform>(library, "host_transform");
     let length = function::<unsafe extern "C" fn(u32, u32) -> u64>(library, "host_tile_length");
     let index = function::<unsafe extern "C" fn(u32, u32, u32) -> u64>(library, "host_tile_index");
@@ -294,7 +294,7 @@ impl Tables {
 
     /// Columns of two rows each.
     fn main_words(&self) -> Vec<u64> {
-        self.main.columns().into_iter().flatten().map(|e| e.raw_u64()).collect()
+        self.main.columns().into_iter().flatten().map(BFieldElement::raw_u64).collect()
     }
 
     /// Three base columns of two rows for each column.
@@ -360,7 +360,7 @@ fn contributions_add_up(library: &'static Library, seed: u64) {
         let (_, aet) = workload.trace().expect("the workload runs");
         let main = MainTable::from_aet(&aet).expect("a small height");
         let rows = main.columns().rows();
-        let main_words: Vec<u64> = main.columns().as_slice().iter().map(|e| e.raw_u64()).collect();
+        let main_words: Vec<u64> = main.columns().as_slice().iter().map(BFieldElement::raw_u64).collect();
         let mut aux = BaseColumns::zero(rows, triton_air::table::NUM_AUX_COLUMNS);
         let mut factors = BaseColumns::zero(rows, registry::MAPS.len() + registry::LATE_MAPS.len());
         let run = |aux: &mut BaseColumns, factors: &mut BaseColumns, late| {
@@ -455,7 +455,7 @@ fn generated_kernels_agree_with_the_crates_evaluators(library: &'static Library)
         fill("fill_main_single", &mut main, &mut aux, 0);
         fill("fill_main_single", &mut main, &mut aux, 1);
         fill("fill_main_dual", &mut main, &mut aux, 0);
-        let words: Vec<u64> = expected_main.columns().into_iter().flatten().map(|e| e.raw_u64()).collect();
+        let words: Vec<u64> = expected_main.columns().into_iter().flatten().map(BFieldElement::raw_u64).collect();
         assert_eq!(main, words, "derived main columns");
 
         let mut expected_aux = Tables { aux: tables.aux.clone(), main: expected_main.clone(), ..tables };

@@ -312,8 +312,8 @@ impl<'a> Emitter<'a> {
         // The factor of lower rank first: constant, base, extension; a challenge last.
         let (a, b) = if self.rank(left) <= self.rank(right) { (left, right) } else { (right, left) };
         match (self.dag.is_extension(a), self.dag.is_extension(b)) {
-            (false, false) => match self.dag.constant(a) {
-                Some(c) => {
+            (false, false) => {
+                if let Some(c) = self.dag.constant(a) {
                     let c = if negative { -c } else { c };
                     let value = self.operand(b);
                     if c.value() < SMALL {
@@ -321,13 +321,12 @@ impl<'a> Emitter<'a> {
                     } else {
                         ("mul", false, format!("{value}, {}", literal(c)))
                     }
-                }
-                None => {
+                } else {
                     let a = if negative { self.form(a, Form::Negated) } else { self.operand(a) };
                     let b = self.operand(b);
                     ("mul", false, format!("{a}, {b}"))
                 }
-            },
+            }
             (false, true) => {
                 let factor = match self.dag.constant(a) {
                     Some(c) => literal(if negative { -c } else { c }),

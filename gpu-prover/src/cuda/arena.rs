@@ -48,6 +48,7 @@ impl<T> Region<T> {
     ///
     /// # Panics
     /// If they are not inside.
+    #[must_use]
     pub fn slice(&self, first: usize, length: usize) -> Self {
         assert!(first + length <= self.length, "{first}+{length} elements of a region of {}", self.length);
         Self { address: self.address + (first * size_of::<T>()) as u64, length, of: PhantomData }

@@ -7,7 +7,7 @@ use super::arena::Region;
 pub(crate) struct Columns {
     region: Region<u64>,
     rows: usize,
-    columns: usize,
+    count: usize,
 }
 
 impl Columns {
@@ -17,7 +17,7 @@ impl Columns {
     /// If that is not a whole number of columns.
     pub(crate) fn new(region: Region<u64>, rows: usize) -> Self {
         assert!(rows > 0 && region.len().is_multiple_of(rows), "{} elements in rows of {rows}", region.len());
-        Self { region, rows, columns: region.len() / rows }
+        Self { region, rows, count: region.len() / rows }
     }
 
     pub(crate) fn region(self) -> Region<u64> {
@@ -33,7 +33,7 @@ impl Columns {
     }
 
     pub(crate) fn columns(self) -> usize {
-        self.columns
+        self.count
     }
 
     /// Distance of neighbouring columns, in elements, as kernels take it.
@@ -43,6 +43,6 @@ impl Columns {
 
     /// Columns `first .. first + count`.
     pub(crate) fn part(self, first: usize, count: usize) -> Self {
-        Self { region: self.region.slice(first * self.rows, count * self.rows), rows: self.rows, columns: count }
+        Self { region: self.region.slice(first * self.rows, count * self.rows), rows: self.rows, count }
     }
 }

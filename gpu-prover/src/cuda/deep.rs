@@ -256,9 +256,8 @@ impl Parts<'_> {
     pub(super) fn fri_fold(&mut self, challenge: XFieldElement) -> Result<Digest, GpuError> {
         let job = &self.job;
         let index = job.newest_round;
-        let (from, to) = match (job.rounds.get(index), job.rounds.get(index + 1)) {
-            (Some(&from), Some(&to)) => (from, to),
-            _ => return Err(ProtocolError::Internal("more FRI rounds than there are").into()),
+        let (Some(&from), Some(&to)) = (job.rounds.get(index), job.rounds.get(index + 1)) else {
+            return Err(ProtocolError::Internal("more FRI rounds than there are").into());
         };
         let half = BFieldElement::new(2).inverse();
         let offset_inverse = FRI_OFFSET.mod_pow(1 << index).inverse();

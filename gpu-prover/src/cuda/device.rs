@@ -102,7 +102,7 @@ impl Device {
 
     /// Whether FP64 tensor cores run at full rate, as on data-centre devices.
     pub fn has_fast_fp64(&self) -> bool {
-        matches!(self.capability, (8 | 9 | 10, 0))
+        matches!(self.capability, (8..=10, 0))
     }
 
     /// Number of multiprocessors.

@@ -48,7 +48,7 @@ fn facts(ordinal: usize) -> Result<DeviceFacts, DriverError> {
 
 /// A UUID as the vendor's tools write it. The driver names a part of a device after it: `NVIDIA H100 MIG 1g.10gb`.
 fn uuid_text(name: &str, bytes: [u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
     let kind = if name.contains(" MIG ") { "MIG" } else { "GPU" };
     format!("{kind}-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

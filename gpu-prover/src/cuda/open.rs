@@ -22,6 +22,9 @@ const COLUMNS_OF_BLOCK: usize = 24;
 /// Threads of a block, as in `open.cu`.
 const THREADS: u32 = 240;
 
+/// A row of the main table, and one of the auxiliary table as base field elements.
+type TableRows = (Vec<BFieldElement>, Vec<BFieldElement>);
+
 impl Parts<'_> {
     pub(super) fn gather_nodes(&self, tree: Tree, indices: &[usize]) -> Result<Vec<Digest>, GpuError> {
         if indices.is_empty() {
@@ -143,7 +146,7 @@ impl Parts<'_> {
     }
 
     /// Rows of both tables at these places of the FRI domain, from the coefficients: see `open.cu`.
-    pub(super) fn evaluate_rows(&self, rows: &[usize]) -> Result<Vec<(Vec<BFieldElement>, Vec<BFieldElement>)>, GpuError> {
+    pub(super) fn evaluate_rows(&self, rows: &[usize]) -> Result<Vec<TableRows>, GpuError> {
         let job = &self.job;
         let missing = || ProtocolError::Internal("an opening before the tables");
         let main_randomizers = job.main_randomizers.as_ref().ok_or_else(missing)?;

@@ -127,7 +127,7 @@ fn transforms(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, GpuError> 
         let got = parts.launcher.download(out.region())?;
         let by_column: Vec<&[BFieldElement]> = randomizers.iter_columns().collect();
         let expected = crate::lde::extend_coset(&parts.job.domains, coset, &coefficients, &by_column);
-        let expected = expected.as_slice().iter().map(|e| e.raw_u64());
+        let expected = expected.as_slice().iter().map(BFieldElement::raw_u64);
         if let Err(error) = compare(&format!("coset {coset}"), &got, expected) {
             return Ok(Err(error));
         }
@@ -195,7 +195,7 @@ fn derived_main_columns(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, 
     DegreeLoweringTable::fill_derived_main_columns(expected.view_mut());
     let got = parts.launcher.download(parts.job.main_values.region())?;
     for (c, column) in expected.iter_columns().enumerate() {
-        let column = column.iter().map(|e| e.raw_u64());
+        let column = column.iter().map(BFieldElement::raw_u64);
         if let Err(error) = compare(&format!("column {c}"), &got[c * n..(c + 1) * n], column) {
             return Ok(Err(error));
         }
@@ -280,10 +280,10 @@ fn evaluate(
     row: usize,
     challenges: &Challenges,
 ) -> Vec<XFieldElement> {
+    type E = MasterAuxTable;
     let next = (row + 1) % main.rows();
     let (main_here, aux_here, main_next, aux_next) = (main.row(row), aux.row(row), main.row(next), aux.row(next));
     let (m, a) = (ArrayView1::from(&main_here), ArrayView1::from(&aux_here));
-    type E = MasterAuxTable;
     match kind {
         Kind::Initial => E::evaluate_initial_constraints(m, a, challenges),
         Kind::Consistency => E::evaluate_consistency_constraints(m, a, challenges),

@@ -302,10 +302,9 @@ async fn job_status(State(shared): State<Shared>, Path(id): Path<String>, header
 async fn job_proof(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
     match found(&shared, &id, |job| (job.status.borrow().state, job.proof.clone())) {
         Some((_, Some(proof))) => proof.into_response(),
-        // It has left the cache.
-        Some((JobState::Done, None)) => refuse(&Problem::new(ProblemType::NotFound)),
-        Some((_, None)) => refuse(&Problem::new(ProblemType::NotFinished)),
-        None => refuse(&Problem::new(ProblemType::NotFound)),
+        Some((state, None)) if state != JobState::Done => refuse(&Problem::new(ProblemType::NotFinished)),
+        // Unknown, or it has left the cache.
+        Some(_) | None => refuse(&Problem::new(ProblemType::NotFound)),
     }
 }
 

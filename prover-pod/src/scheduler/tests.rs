@@ -223,7 +223,7 @@ impl World {
         for (id, worker) in &scheduler.workers {
             let ahead =
                 |job: &&Job| job.slot.is_none() && (job.traced_on == Some(*id) || job.phase == Phase::TracingAhead(*id));
-            assert!(scheduler.jobs.values().filter(ahead).count() <= worker.max_ahead.max(0), "more traces than asked for");
+            assert!(scheduler.jobs.values().filter(ahead).count() <= worker.max_ahead, "more traces than asked for");
             assert!(worker.lanes.len() <= worker.max_lanes, "more lanes than there are");
         }
     }
@@ -237,14 +237,14 @@ impl World {
         assert!(!(job.body().force_cpu && has_cpu && self.up[&worker] == Backend::Gpu), "the caller wants no GPU");
     }
 
-    fn submit(&mut self, wish: Submission) -> Result<Accepted, Refusal> {
+    fn submit(&mut self, wish: &Submission) -> Result<Accepted, Refusal> {
         self.open.insert(wish.interest, wish.job);
         let new_body = self.bodies.insert((wish.job, wish.body));
         let (interest, key) = (wish.interest, (wish.job, wish.body));
         let mut effects = Vec::new();
         // As the shell does it: effects of an accepted wish may already need the body and the caller.
         let before = self.running();
-        let result = self.scheduler.submit(self.now, &wish, &mut effects);
+        let result = self.scheduler.submit(self.now, wish, &mut effects);
         if !matches!(result, Ok(Accepted::Attached | Accepted::Queued)) {
             assert!(effects.is_empty());
             self.open.remove(&interest);
@@ -374,7 +374,7 @@ fn play(world: &mut World, event: &Event) {
             // One answer for one body: the flag is a property of the bytes in this world.
             wish.force_cpu = force_cpu && body == 1;
             let was_cached = world.scheduler.cache().contains(wish.job);
-            let result = world.submit(wish);
+            let result = world.submit(&wish);
             assert_eq!(was_cached, result == Ok(Accepted::Cached));
         }
         Event::Withdraw { at } | Event::Cancel { at } => {
@@ -447,7 +447,7 @@ proptest! {
                 prop_assert!(!world.scheduler.is_live(job), "who has no slot is sent elsewhere");
             }
             let late = world.wish(99, 0, Priority::High);
-            prop_assert_eq!(world.submit(late), Err(Refusal::Draining));
+            prop_assert_eq!(world.submit(&late), Err(Refusal::Draining));
         }
         world.run_out();
         prop_assert!(world.open.is_empty(), "all have ended: {:?}", world.open);
@@ -468,7 +468,7 @@ proptest! {
         let mut world = World::with_jobs(config(), &[backend], jobs);
         for n in 0..lows {
             let wish = world.wish(n, 0, Priority::Low);
-            world.submit(wish).expect("accepted");
+            world.submit(&wish).expect("accepted");
         }
         for _ in 0..done_before {
             world.answer_order(0, 9, 10);
@@ -476,7 +476,7 @@ proptest! {
         }
         let high = world.wish(77, 0, Priority::High);
         let answer_of = high.interest;
-        world.submit(high).expect("accepted");
+        world.submit(&high).expect("accepted");
         let started = world.starts.len();
         world.run_out();
         let before_high = world.starts[started..].iter().take_while(|&&started| started != job(77)).count();
@@ -490,7 +490,7 @@ fn first_in_first_out_inside_a_priority() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     for n in 0..4 {
         let wish = world.wish(n, 0, Priority::Normal);
-        world.submit(wish).expect("accepted");
+        world.submit(&wish).expect("accepted");
     }
     world.run_out();
     assert_eq!(world.starts, [job(0), job(1), job(2), job(3)]);
@@ -500,8 +500,8 @@ fn first_in_first_out_inside_a_priority() {
 fn equal_claims_share_one_run_and_one_may_leave() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     let (first, second) = (world.wish(1, 0, Priority::Low), world.wish(1, 0, Priority::Low));
-    assert_eq!(world.submit(first.clone()), Ok(Accepted::Queued));
-    assert_eq!(world.submit(second.clone()), Ok(Accepted::Attached));
+    assert_eq!(world.submit(&first), Ok(Accepted::Queued));
+    assert_eq!(world.submit(&second), Ok(Accepted::Attached));
     world.answer_order(0, 9, 10);
     world.open.remove(&first.interest);
     world.step(|s, now, effects| s.withdraw(now, first.job, first.interest, effects));
@@ -509,15 +509,15 @@ fn equal_claims_share_one_run_and_one_may_leave() {
     assert_eq!(world.starts, [job(1)]);
     assert_eq!(world.answered[&second.interest], Outcome::Proved);
     let third = world.wish(1, 0, Priority::Low);
-    assert_eq!(world.submit(third), Ok(Accepted::Cached));
+    assert_eq!(world.submit(&third), Ok(Accepted::Cached));
 }
 
 #[test]
 fn another_body_gets_its_own_run_when_the_first_fails() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     let (bad, good) = (world.wish(1, 0, Priority::Low), world.wish(1, 1, Priority::Low));
-    world.submit(bad.clone()).expect("accepted");
-    world.submit(good.clone()).expect("accepted");
+    world.submit(&bad).expect("accepted");
+    world.submit(&good).expect("accepted");
     world.answer_order(0, 0, 0);
     assert!(matches!(world.answered[&bad.interest], Outcome::Failed(Failure::Endless { .. })));
     assert!(!world.answered.contains_key(&good.interest));
@@ -530,10 +530,10 @@ fn an_urgent_caller_lifts_the_job_it_joins() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     for n in 0..3 {
         let wish = world.wish(n, 0, Priority::Low);
-        world.submit(wish).expect("accepted");
+        world.submit(&wish).expect("accepted");
     }
     let urgent = world.wish(2, 0, Priority::Highest);
-    world.submit(urgent).expect("accepted");
+    world.submit(&urgent).expect("accepted");
     world.run_out();
     assert_eq!(world.starts, [job(0), job(2), job(1)]);
 }
@@ -542,7 +542,7 @@ fn an_urgent_caller_lifts_the_job_it_joins() {
 fn a_lost_worker_is_retried_once_and_elsewhere() {
     let mut world = World::new(config(), &[Backend::Cpu, Backend::Cpu]);
     let wish = world.wish(1, 0, Priority::Low);
-    world.submit(wish.clone()).expect("accepted");
+    world.submit(&wish).expect("accepted");
     world.answer_order(0, 9, 10);
     let first = world.running()[&job(1)];
     world.crash(first.0 as usize);
@@ -559,9 +559,9 @@ fn a_lost_worker_is_retried_once_and_elsewhere() {
 fn too_big_is_said_while_others_still_run() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     let (long, huge) = (world.wish(1, 0, Priority::Low), world.wish(2, 0, Priority::Low));
-    world.submit(long).expect("accepted");
+    world.submit(&long).expect("accepted");
     world.answer_order(0, 9, 18);
-    world.submit(huge.clone()).expect("accepted");
+    world.submit(&huge).expect("accepted");
     let at = world.orders.keys().position(|&(_, other)| other == job(2)).expect("is inspected at once");
     world.answer_order(at, 9, 22);
     let limit = crate::memory::largest_log2_height(20 * GIB);
@@ -574,14 +574,14 @@ fn too_big_is_said_while_others_still_run() {
 fn wrong_proofs_quarantine_the_device() {
     let mut world = World::new(Config { quarantine_after: 1, ..config() }, &[Backend::Cpu]);
     let wish = world.wish(1, 0, Priority::Low);
-    world.submit(wish.clone()).expect("accepted");
+    world.submit(&wish).expect("accepted");
     while world.verifying.is_empty() {
         world.answer_order(0, 9, 10);
     }
     world.verify(0, false);
     assert_eq!(world.answered[&wish.interest], Outcome::Failed(Failure::NoDevice));
     let next = world.wish(2, 0, Priority::Low);
-    assert_eq!(world.submit(next), Err(Refusal::NoDevice));
+    assert_eq!(world.submit(&next), Err(Refusal::NoDevice));
 }
 
 #[test]
@@ -589,16 +589,16 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     for n in 0..7 {
         let wish = world.wish(n, 0, Priority::Low);
-        world.submit(wish).expect("one runs, six wait");
+        world.submit(&wish).expect("one runs, six wait");
     }
     let wish = world.wish(8, 0, Priority::Highest);
-    let Err(Refusal::QueueFull { retry_after }) = world.submit(wish) else { panic!("is full") };
+    let Err(Refusal::QueueFull { retry_after }) = world.submit(&wish) else { panic!("is full") };
     assert!(retry_after >= Duration::from_secs(1));
     // Who only joins a waiting job takes no room.
     let joins = world.wish(3, 0, Priority::Low);
-    assert_eq!(world.submit(joins), Ok(Accepted::Attached));
+    assert_eq!(world.submit(&joins), Ok(Accepted::Attached));
     let bytes = Submission { bytes: 2_000, ..world.wish(3, 1, Priority::Low) };
-    assert!(matches!(world.submit(bytes), Err(Refusal::QueueFull { .. })), "but not with bytes past the limit");
+    assert!(matches!(world.submit(&bytes), Err(Refusal::QueueFull { .. })), "but not with bytes past the limit");
 }
 
 #[test]
@@ -606,7 +606,7 @@ fn the_status_tells_stage_and_place() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     for n in 0..3 {
         let wish = world.wish(n, 0, Priority::Low);
-        world.submit(wish).expect("accepted");
+        world.submit(&wish).expect("accepted");
     }
     assert_eq!(world.scheduler.view(job(0)).map(|view| (view.state, view.position)), Some((JobState::Tracing, None)));
     assert_eq!(world.scheduler.view(job(2)).and_then(|view| view.position), Some(1));
@@ -629,7 +629,7 @@ fn the_next_job_is_traced_while_the_gpu_proves_and_starts_from_its_trace() {
     let mut world = World::new(config(), &[Backend::Gpu]);
     for n in 0..3 {
         let wish = world.wish(n, 0, Priority::Low);
-        world.submit(wish).expect("accepted");
+        world.submit(&wish).expect("accepted");
     }
     answer_all_but(&mut world, 12, Order::Prove);
     assert_eq!(world.running().keys().copied().collect::<Vec<_>>(), [job(0)], "one proof at a time");
@@ -646,12 +646,12 @@ fn an_urgent_job_takes_the_place_of_a_trace_and_the_gpu_next() {
     let mut world = World::new(config(), &[Backend::Gpu]);
     for n in 0..2 {
         let wish = world.wish(n, 0, Priority::Low);
-        world.submit(wish).expect("accepted");
+        world.submit(&wish).expect("accepted");
     }
     answer_all_but(&mut world, 12, Order::Prove);
     assert!(world.traces.contains(&(WorkerId(0), job(1))));
     let urgent = world.wish(7, 0, Priority::High);
-    world.submit(urgent).expect("accepted");
+    world.submit(&urgent).expect("accepted");
     answer_all_but(&mut world, 12, Order::Prove);
     assert_eq!(world.traces.iter().map(|&(_, job)| job).collect::<Vec<_>>(), [job(7)]);
     world.run_out();
@@ -663,7 +663,7 @@ fn what_is_too_big_for_the_gpu_goes_to_the_cpu_and_only_there() {
     let big = GPU_LOG2_HEIGHT + 1;
     let mut world = World::new(config(), &[Backend::Gpu, Backend::Cpu]);
     let wish = world.wish(1, 0, Priority::Low);
-    world.submit(wish).expect("accepted");
+    world.submit(&wish).expect("accepted");
     world.answer_order(0, 9, big);
     assert_eq!(world.running()[&job(1)], WorkerId(1));
     let proves = |effect: &&Effect| matches!(effect, Effect::Prove { .. });
@@ -674,7 +674,7 @@ fn what_is_too_big_for_the_gpu_goes_to_the_cpu_and_only_there() {
     // Without the CPU it is refused, with the height that would do.
     let mut world = World::new(config(), &[Backend::Gpu]);
     let wish = world.wish(1, 0, Priority::Low);
-    world.submit(wish.clone()).expect("accepted");
+    world.submit(&wish).expect("accepted");
     world.answer_order(0, 9, big);
     let expected = Failure::TooBig { log2_padded_height: big, limit: GPU_LOG2_HEIGHT };
     assert_eq!(world.answered[&wish.interest], Outcome::Failed(expected));
@@ -686,7 +686,7 @@ fn a_wish_for_the_cpu_is_kept_also_while_its_worker_starts() {
     world.up.remove(&WorkerId(1));
     world.step(|s, now, effects| s.worker_down(now, WorkerId(1), effects));
     let wish = Submission { force_cpu: true, ..world.wish(1, 1, Priority::Low) };
-    world.submit(wish).expect("accepted");
+    world.submit(&wish).expect("accepted");
     assert!(world.running().is_empty());
     world.start_worker(WorkerId(1), Backend::Cpu);
     assert_eq!(world.running()[&job(1)], WorkerId(1));
@@ -702,7 +702,7 @@ fn a_gpu_that_fails_a_job_loses_it_to_another_gpu_or_else_to_the_cpu() {
     ] {
         let mut world = World::new(config(), &workers);
         let wish = world.wish(1, 0, Priority::Low);
-        world.submit(wish.clone()).expect("accepted");
+        world.submit(&wish).expect("accepted");
         answer_all_but(&mut world, 12, Order::Prove);
         assert_eq!(world.running()[&job(1)], WorkerId(0));
         let failure = Failure::DeviceMemory { needed: 2, free: 1 };
@@ -718,7 +718,7 @@ fn a_gpu_that_fails_a_job_loses_it_to_another_gpu_or_else_to_the_cpu() {
 fn quarantine_is_for_one_device_and_the_other_goes_on() {
     let mut world = World::new(Config { quarantine_after: 1, ..config() }, &[Backend::Gpu, Backend::Gpu]);
     let wish = world.wish(1, 0, Priority::Low);
-    world.submit(wish.clone()).expect("accepted");
+    world.submit(&wish).expect("accepted");
     while world.verifying.is_empty() {
         world.answer_order(0, 9, 10);
     }
@@ -734,7 +734,7 @@ fn a_gpu_that_never_comes_up_does_not_hold_jobs_for_ever() {
     let mut world = World::new(config(), &[Backend::Cpu]);
     world.scheduler.expect_worker(WorkerId(9), Backend::Gpu);
     let wish = world.wish(1, 0, Priority::Low);
-    world.submit(wish.clone()).expect("accepted");
+    world.submit(&wish).expect("accepted");
     world.answer_order(0, 9, 12);
     assert!(world.orders.is_empty(), "waits for the GPU");
     for _ in 0..3 {
@@ -751,12 +751,12 @@ fn traces_ahead_make_room_for_what_runs() {
     let mut world = World::with_jobs(config(), &[Backend::Gpu, Backend::Cpu], 4);
     for n in 0..4 {
         let wish = world.wish(n, 0, Priority::Low);
-        world.submit(wish).expect("accepted");
+        world.submit(&wish).expect("accepted");
     }
     answer_all_but(&mut world, GPU_LOG2_HEIGHT, Order::Prove);
     assert!(!world.traces.is_empty());
     let on_cpu = Submission { force_cpu: true, ..world.wish(8, 1, Priority::High) };
-    world.submit(on_cpu).expect("accepted");
+    world.submit(&on_cpu).expect("accepted");
     answer_all_but(&mut world, GPU_LOG2_HEIGHT, Order::Prove);
     assert_eq!(world.running()[&job(8)], WorkerId(1));
     world.run_out();

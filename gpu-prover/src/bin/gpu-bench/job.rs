@@ -24,10 +24,11 @@ impl Job {
     /// Reads a job from a JSON file, compressed if its name ends in `.zst`.
     pub fn read(file: &str) -> Outcome<Self> {
         let bytes = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
-        let bytes = if file.ends_with(".zst") { zstd::decode_all(bytes.as_slice())? } else { bytes };
+        let compressed = Path::new(file).extension().is_some_and(|extension| extension == "zst");
+        let bytes = if compressed { zstd::decode_all(bytes.as_slice())? } else { bytes };
         let mut job: Self = serde_json::from_slice(&bytes).map_err(|error| format!("{file}: {error}"))?;
         let name = Path::new(file).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        job.name = name.split('.').next().unwrap_or_default().to_owned();
+        name.split('.').next().unwrap_or_default().clone_into(&mut job.name);
         Ok(job)
     }
 

@@ -24,13 +24,12 @@ struct Job {
 pub async fn measure(backend: &str, url: Option<&str>) -> Result<()> {
     let jobs = jobs().await?;
     let mut own = None;
-    let url = match url {
-        Some(url) => url.to_owned(),
-        None => {
-            let pod = own.insert(Pod::start(&["--backend", backend, "--proof-cache-bytes", "0"])?);
-            pod.ready().await?;
-            pod.url().to_owned()
-        }
+    let url = if let Some(url) = url {
+        url.to_owned()
+    } else {
+        let pod = own.insert(Pod::start(&["--backend", backend, "--proof-cache-bytes", "0"])?);
+        pod.ready().await?;
+        pod.url().to_owned()
     };
     let client = PodArgs::at([url]).connect()?;
     let mut rounds = vec![];
