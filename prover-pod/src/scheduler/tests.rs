@@ -183,10 +183,12 @@ impl World {
             assert!(view.up || view.running.is_empty(), "a dead worker runs nothing");
         }
         // Nobody gets a slot while somebody more urgent waits for one.
-        // Who must not use the free worker (another kind, or it failed there) may be passed.
+        // Who must not use the free worker (another kind, or it failed there) may be passed. A worker that will start again
+        // counts: who belongs there waits for it.
         let picky = |job: &JobId| {
             let job = &self.scheduler.jobs[job];
-            let kinds: BTreeSet<Backend> = self.up.values().copied().collect();
+            let workers = self.scheduler.workers.values().filter(|worker| worker.counts());
+            let kinds: BTreeSet<Backend> = workers.map(|worker| worker.backend).collect();
             let bound = kinds.len() > 1 && (job.body().force_cpu || job.log2_padded_height.is_some());
             job.avoid.is_some() || bound
         };

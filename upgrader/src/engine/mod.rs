@@ -259,6 +259,13 @@ impl Engine {
             }
             self.mempool.touch(result.txid);
         }
+        if let Some((txid, own)) = report.unanswered {
+            // If it is there, nobody else will update it.
+            if own.is_positive() {
+                self.mempool.is_ours(txid, own);
+            }
+            self.mempool.touch(txid);
+        }
         self.context.metrics.ended(report.kind, &report.outcome, seconds);
         self.board.ended(Recent {
             txids,

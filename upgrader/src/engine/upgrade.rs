@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fleet::transaction::{Leaf, VerifiedCollection};
@@ -44,6 +44,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What was submitted last: its id, how much of it is ours, what it spends, and the commitment of the fee's UTXO.
     pub result: Option<Submitted>,
+    /// What was given to a node whose answer was never seen, and how much of it is ours: it may be in the mempool all the same.
+    pub unanswered: Option<(TxId, NativeCurrencyAmount)>,
     /// What a download showed of the transaction.
     pub learned: Option<(TxId, ProofKind)>,
     /// From the start to the end.
@@ -135,25 +137,32 @@ impl Upgrade {
             prepared = prepare(&self.context, self.work, self.incentive, &mut self.ring, &mut learned) => prepared,
             Some(why) = self.control.recv() => Err(Outcome::Superseded { why }),
         };
+        let mut unanswered = None;
         let (kind, outcome, result) = match prepared {
             Ok(materials) => {
                 logs::starting(materials.kind, self.context.gpu.load(Ordering::Relaxed));
                 let kind = materials.kind;
-                let (outcome, result) = self.drive(materials).await;
+                let (outcome, result) = self.drive(materials, &mut unanswered).await;
                 (kind.name(), outcome, result)
             }
             Err(outcome) => (name_of(self.work), outcome, None),
         };
-        Report { work: self.work, kind, outcome, result, learned, elapsed: self.began.elapsed() }
+        Report { work: self.work, kind, outcome, result, unanswered, learned, elapsed: self.began.elapsed() }
     }
 
-    async fn drive(&mut self, mut materials: Materials) -> (Outcome, Option<Submitted>) {
+    async fn drive(
+        &mut self,
+        mut materials: Materials,
+        unanswered: &mut Option<(TxId, NativeCurrencyAmount)>,
+    ) -> (Outcome, Option<Submitted>) {
         let lag = materials.lag(&self.ring.borrow_and_update());
         let (mut dag, mut effects) = Dag::begin(materials.kind, lag);
         let mut proofs: JoinSet<(Node, Result<Made, Failure>)> = JoinSet::new();
         let mut running: HashMap<Node, AbortHandle> = HashMap::new();
         let mut submission: JoinSet<Result<Submitted, NodeError>> = JoinSet::new();
         let mut submitted = None;
+        // Whether a node may have taken what it gave no answer for.
+        let unsure = Arc::new(AtomicBool::new(false));
         let inputs: Arc<[_]> = materials.kernel.inputs.iter().map(|input| input.absolute_indices).collect();
         loop {
             let mut events = Vec::new();
@@ -183,7 +192,8 @@ impl Upgrade {
                         if let Some(result) = materials.result.clone() {
                             let fee = fee(&materials);
                             let own = self.own(&materials);
-                            submission.spawn(submit(self.context.clone(), result, own, fee));
+                            *unanswered = Some((txid_of(result.kernel()), own));
+                            submission.spawn(submit(self.context.clone(), result, own, fee, Arc::clone(&unsure)));
                         }
                     }
                     Effect::Finish(outcome) => {
@@ -222,10 +232,14 @@ impl Upgrade {
                     Some(done) = submission.join_next() => match done {
                         Ok(Ok(result)) => {
                             submitted = Some(result);
+                            *unanswered = None;
                             events.push(Event::Accepted);
                         }
                         Ok(Err(NodeError::Refused(refusal))) => {
                             self.context.metrics.refused(refusal_name(refusal));
+                            if !unsure.load(Ordering::Relaxed) {
+                                *unanswered = None;
+                            }
                             events.push(Event::NotAccepted(Failure::Refused { reason: refusal_name(refusal).to_owned() }));
                         }
                         Ok(Err(error)) => events.push(Event::NotAccepted(Failure::Node { because: error.to_string() })),
@@ -487,6 +501,7 @@ async fn submit(
     result: CheckedProof,
     own: NativeCurrencyAmount,
     fee: Option<(NativeCurrencyAmount, Digest)>,
+    unsure: Arc<AtomicBool>,
 ) -> Result<Submitted, NodeError> {
     let (kernel, proof) = result.into_parts();
     let submitted = Submitted { txid: txid_of(&kernel), own, fee, inputs: input_ids(&kernel) };
@@ -497,6 +512,7 @@ async fn submit(
             Ok(()) => return Ok(submitted),
             Err(error) if error.is_transient() => {
                 tracing::warn!(txid = %submitted.txid, %error, "could not submit, trying again");
+                unsure.store(true, Ordering::Relaxed);
                 context.metrics.node_error(error.name());
                 tokio::time::sleep(pause).await;
                 pause *= 2;
