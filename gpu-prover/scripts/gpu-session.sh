@@ -19,7 +19,7 @@ build() {
     local target stripped
     target="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
     stripped="$(mktemp -d)"
-    trap 'rm -rf "$stripped"' EXIT
+    trap "rm -rf '$stripped'" EXIT # now: the variable is gone when the trap runs
     mkdir -p "$bin"
     for name in "${programs[@]}"; do strip -o "$stripped/$name" "$target/release/$name"; done
     tar -cJf "$bin/programs.tar.xz" -C "$stripped" "${programs[@]}"
@@ -29,7 +29,7 @@ build() {
 run() {
     local out="${1:-$bin/out}" failed=0 here
     here="$(mktemp -d)"
-    trap 'rm -rf "$here"' EXIT
+    trap "rm -rf '$here'" EXIT
     tar -xJf "$bin/programs.tar.xz" -C "$here"
     mkdir -p "$out"
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv,noheader | tee "$out/device.txt"
