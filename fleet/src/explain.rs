@@ -1,6 +1,6 @@
 //! What upgraders say about a transaction, for people.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -82,6 +82,11 @@ fn why_not(reason: &Value) -> String {
         "update-pays-nothing" => "it needs an update, which pays nothing; --min-gobbling-fee 0 does it anyway".to_owned(),
         "unknown-mutator-set" => "its mutator set is none of the last 100 blocks'".to_owned(),
         "double-spend" => "a block has spent one of its inputs".to_owned(),
+        "resting" if reason["until_time"].is_u64() => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let left = reason["until_time"].as_u64().unwrap_or_default().saturating_sub(now);
+            format!("it failed ({}) and is tried again in {left} s", of("because"))
+        }
         "resting" => format!("it failed ({}) and rests until height {}", of("because"), of("until_height")),
         "poison" => format!("it can not be proven: {}", of("because")),
         "prover-too-small" => format!("no prover takes 2^{} rows", of("log2_padded_height")),

@@ -149,8 +149,12 @@ impl Engine {
     /// One look: chain, mempool, what became of running upgrades, a new plan.
     async fn round(&mut self, may_begin: bool) -> Result<(), FollowError> {
         let mut ring = self.ring.borrow().clone();
+        let known = ring.tip().map(|tip| tip.hash);
         let followed = chain::follow(&mut ring, &self.context.nodes, self.context.network).await;
-        if !matches!(followed, Ok(Followed::Same)) {
+        // What was read of a chain before an error is kept, but not half of a reorganization: upgrades would be given up for
+        // blocks that are only not read yet.
+        let is_whole = followed.is_ok() || known.is_none_or(|hash| ring.contains(hash));
+        if is_whole && !matches!(followed, Ok(Followed::Same)) {
             self.on_tip(ring, followed.as_ref().is_ok_and(|followed| *followed == Followed::Reorganized));
         }
         followed?;
@@ -172,7 +176,7 @@ impl Engine {
             max_log2_padded_height: self.max_log2_padded_height,
         };
         let plan = select::select(&view, self.options.shard, &self.context.policy, &self.history);
-        self.history.forget(|txid| self.mempool.lists(txid), height);
+        self.history.forget(|txid| self.mempool.lists(txid), height, now);
         self.fees.forget(&mut self.mempool);
         let next: Vec<Planned> = if may_begin && rules && self.options.enabled && self.max_log2_padded_height.is_some() {
             let room = self.options.max_parallel_upgrades.saturating_sub(self.running.len());
@@ -283,6 +287,9 @@ impl Engine {
                 Failure::Poison { because } => self.history.poisoned(*txid, height, because.clone()),
                 Failure::Refused { reason } if reason == "InvalidTransaction" => {
                     self.history.poisoned(*txid, height, "the node finds our result invalid");
+                }
+                failure @ (Failure::NoProver { .. } | Failure::Node { .. }) => {
+                    self.history.held_up(*txid, now(), describe(failure));
                 }
                 failure => self.history.failed(*txid, height, describe(failure)),
             }

@@ -33,6 +33,12 @@ const SUBMISSIONS: u32 = 6;
 /// Pause before the second; doubles.
 const SUBMISSION_PAUSE: Duration = Duration::from_millis(500);
 
+/// Attempts to download a kernel or a proof.
+const DOWNLOADS: u32 = 5;
+
+/// Pause before the second; doubles.
+const DOWNLOAD_PAUSE: Duration = Duration::from_millis(250);
+
 /// How an upgrade went.
 #[derive(Debug)]
 pub struct Report {
@@ -461,11 +467,29 @@ async fn gobbler(
 }
 
 async fn download(context: &Context, txid: TxId) -> Result<(TransactionKernel, TransactionProof), Outcome> {
-    let node = |error: NodeError| Outcome::Failed { failure: Failure::Node { because: error.to_string() } };
-    let gone = Outcome::Superseded { why: Superseded::Gone };
-    let kernel = context.nodes.kernel(txid).await.map_err(node)?;
-    let proof = context.nodes.proof(txid).await.map_err(node)?;
-    kernel.zip(proof).ok_or(gone)
+    let kernel = patiently(|| context.nodes.kernel(txid)).await?;
+    let proof = patiently(|| context.nodes.proof(txid)).await?;
+    kernel.zip(proof).ok_or(Outcome::Superseded { why: Superseded::Gone })
+}
+
+/// Asks a node, again and again if none answers.
+async fn patiently<T, F: Future<Output = Result<T, NodeError>>>(ask: impl Fn() -> F) -> Result<T, Outcome> {
+    let mut pause = DOWNLOAD_PAUSE;
+    for _ in 1..DOWNLOADS {
+        match ask().await {
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "could not download, trying again");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            answer => return answer.map_err(unanswered),
+        }
+    }
+    ask().await.map_err(unanswered)
+}
+
+fn unanswered(error: NodeError) -> Outcome {
+    Outcome::Failed { failure: Failure::Node { because: error.to_string() } }
 }
 
 async fn single(context: &Context, txid: TxId) -> Result<CheckedProof, Outcome> {

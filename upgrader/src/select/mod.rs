@@ -13,7 +13,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use history::{History, Rest};
+pub use history::{History, Rest, Until};
 pub use view::{Candidate, ProofKind, Sync, View};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -104,10 +104,11 @@ pub enum WhyNot {
     UnknownMutatorSet,
     /// A block has spent one of its inputs.
     DoubleSpend,
-    /// An attempt failed; it rests for some blocks.
+    /// An attempt failed; it rests for some blocks, or for some time.
     Resting {
-        /// The height from which on it is tried again.
-        until_height: u64,
+        /// When it is tried again.
+        #[serde(flatten)]
+        until: Until,
         /// Why the last attempt failed.
         because: String,
     },
@@ -226,8 +227,8 @@ fn judge(candidate: &Candidate, view: &View, shard: Shard, policy: &Policy, hist
     if let Some(because) = history.poison(txid) {
         return Err(WhyNot::Poison { because: because.to_owned() });
     }
-    if let Some(rest) = history.rest(txid, view.height) {
-        return Err(WhyNot::Resting { until_height: rest.until_height, because: rest.because.clone() });
+    if let Some(rest) = history.rest(txid, view.height, view.now) {
+        return Err(WhyNot::Resting { until: rest.until, because: rest.because.clone() });
     }
     match candidate.sync {
         Sync::Unknown => return Err(WhyNot::UnknownMutatorSet),

@@ -120,7 +120,7 @@ fn each_reason_is_said() {
         reasons,
         [
             WhyNot::OtherShard { owner: "4:3".parse().expect("is a shard") },
-            WhyNot::Resting { until_height: 11, because: "no prover".to_owned() },
+            WhyNot::Resting { until: Until::Height(11), because: "no prover".to_owned() },
             WhyNot::Poison { because: "panics".to_owned() },
             WhyNot::TooManyProofs { proofs: 17, most: 16 },
             WhyNot::UnknownMutatorSet,
