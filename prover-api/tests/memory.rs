@@ -109,7 +109,8 @@ fn the_client_holds_a_job_at_most_twice() {
         });
         let job = large.saturating_sub(small);
         println!("{encoding}: {:.1} MB for a job of {:.1} MB", mb(job), mb(JOB_BYTES));
-        assert!(job > JOB_BYTES, "{encoding}: {job} bytes; then nothing was measured");
+        // The small job's process has its own peak, the verification, which the large one's hides.
+        assert!(job + REST > JOB_BYTES, "{encoding}: {job} bytes; then nothing was measured");
         assert!(job < 2 * JOB_BYTES + REST, "{encoding}: {job} bytes for a job of {JOB_BYTES}");
     }
 }

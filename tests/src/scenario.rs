@@ -138,7 +138,10 @@ pub async fn run(scenario: &Scenario, mut say: impl FnMut(String)) -> Result<Sum
             say(format!("block {}", fleet.node.chain().height()));
         }
         let settled = |fleet: &Fleet| sent.iter().all(|(_, input)| matches!(spenders(fleet, *input)[..], [(_, true)]));
-        let took = fleet.until("all upgraded", scenario.patience, settled).await?;
+        let took = match fleet.until("all upgraded", scenario.patience, settled).await {
+            Ok(took) => took,
+            Err(error) => return Err(error.context(why(&fleet, &sent).await)),
+        };
         say(format!("all of them are in SingleProofs at the tip after {:.1} s", took.as_secs_f64()));
         let mut results = BTreeSet::new();
         for (txid, input) in &sent {
@@ -205,6 +208,26 @@ fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, bool)> {
             (txid, single && kernel.mutator_set_hash == tip)
         })
         .collect()
+}
+
+/// Of everything that is not a SingleProof at the tip: what the mempool has and what each upgrader says about it.
+async fn why(fleet: &Fleet, sent: &[(TxId, AbsoluteIndexSet)]) -> String {
+    let height = fleet.node.chain().height();
+    let mut lines = vec![format!("at height {height}, not in one SingleProof at the tip:")];
+    for (txid, input) in sent {
+        let found = spenders(fleet, *input);
+        if matches!(found[..], [(_, true)]) {
+            continue;
+        }
+        lines.push(format!("{txid}: found {found:?}"));
+        for (subject, _) in found {
+            for upgrader in &fleet.upgraders {
+                let said = upgrader.get(&format!("/explain/{subject}")).await;
+                lines.push(said.map_or_else(|error| format!("  {error}"), |said| format!("  {said}")));
+            }
+        }
+    }
+    lines.join("\n")
 }
 
 async fn made(url: &str) -> Result<f64> {

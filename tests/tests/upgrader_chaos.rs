@@ -5,8 +5,6 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use upgrader_fleet_tests::scenario::{Scenario, Wave, run};
 
-// Does not hold yet: in the third wave, after a reorganization of two blocks, not all are upgraded in time. The cause is open.
-#[ignore = "known to fail after a reorganization of two blocks; run it by name"]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_transaction_ends_upgraded_exactly_once_whatever_dies() -> Result<()> {
     let wave =

@@ -103,6 +103,11 @@ impl Scheduler {
         self.workers.iter().map(view).collect()
     }
 
+    /// Whether a worker's device made too many wrong proofs.
+    pub fn is_quarantined(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.quarantined)
+    }
+
     /// Largest log2 padded height that some usable worker takes with nothing else running; `None` without workers.
     pub fn capacity(&self) -> Option<u8> {
         let usable = self.workers.values().filter(|worker| worker.usable());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prover_api::JobId;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use triton_vm::prelude::Claim;
 
 use super::{Answer, Service, State};
@@ -87,7 +87,15 @@ impl Service {
                 if valid {
                     state.proofs.insert(job, proof.clone());
                 }
+                let was_quarantined = state.scheduler.is_quarantined(worker);
                 state.scheduler.verified(now, worker, job, run, valid.then_some(proof.len() as u64), effects);
+                if !was_quarantined && state.scheduler.is_quarantined(worker) {
+                    error!(
+                        %worker,
+                        backend = backend.name(),
+                        "the device is quarantined: it made too many wrong proofs and gets no more jobs until this pod is restarted"
+                    );
+                }
             });
         });
     }

@@ -129,15 +129,22 @@ impl RpcApi for Inner {
         }
         fn submit_transaction_call(inner, request: SubmitTransactionRequest) -> SubmitTransactionResponse {
             let transaction: Transaction = request.transaction.into();
-            let (recent, network) = {
-                let chain = inner.chain();
-                (chain.recent().clone(), chain.network())
-            };
-            let admitted =
-                admissible((&transaction).into(), &recent, None, false, Timestamp::now(), network, RULE_SET).await;
-            inner.count_submission(admitted.is_ok());
-            admitted.map_err(|rejection| RpcError::SubmitTransaction(refusal(rejection)))?;
-            inner.chain().insert(transaction);
+            loop {
+                let (recent, network) = {
+                    let chain = inner.chain();
+                    (chain.recent().clone(), chain.network())
+                };
+                let admitted =
+                    admissible((&transaction).into(), &recent, None, false, Timestamp::now(), network, RULE_SET).await;
+                let mut chain = inner.chain();
+                if chain.recent().tip_block_hash() != recent.tip_block_hash() {
+                    continue; // judged against a chain that is no longer there
+                }
+                inner.count_submission(admitted.is_ok());
+                admitted.map_err(|rejection| RpcError::SubmitTransaction(refusal(rejection)))?;
+                chain.insert(transaction);
+                break;
+            }
             Ok(SubmitTransactionResponse { success: true })
         }
         missing:

@@ -1,11 +1,17 @@
-//! How many paid raises an hour one pod makes: two SingleProofs, their Merge and the gobbler's leaf proofs each, all real.
+//! How many paid raises an hour one pod makes: two SingleProofs, their Merge and the gobbler's leaf proofs each, all real. Before
+//! that each of these proofs, and an Update, is judged by neptune-consensus under main-net rules.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fleet::pods::PodArgs;
+use fleet::transaction::VerifiedCollection;
 use futures::future::try_join_all;
+use neptune_primitives::network::Network;
 use prover_api::client::{Client, JobBody, ProveOptions};
+use triton_vm::prelude::Proof;
+use upgrader::jobs::CheckedProof;
 use upgrader_fleet_tests::pods::Pod;
 use upgrader_fleet_tests::upgrade;
 
@@ -32,6 +38,7 @@ pub async fn measure(backend: &str, url: Option<&str>) -> Result<()> {
         pod.url().to_owned()
     };
     let client = PodArgs::at([url]).connect()?;
+    accept(&client).await?;
     let mut rounds = vec![];
     for round in 0..=ROUNDS {
         let began = Instant::now();
@@ -60,8 +67,31 @@ pub async fn measure(backend: &str, url: Option<&str>) -> Result<()> {
 
 async fn prove(client: &Client, job: &Job) -> Result<Duration> {
     let began = Instant::now();
-    client.prove(job.body.clone(), ProveOptions::default()).await.with_context(|| format!("no proof of {}", job.name))?;
+    proof(client, &job.name, job.body.clone()).await?;
     Ok(began.elapsed())
+}
+
+async fn proof(client: &Client, name: &str, body: JobBody) -> Result<Proof> {
+    let proved = client.prove(body, ProveOptions::default()).await.with_context(|| format!("no proof of {name}"))?;
+    Ok(proved.proof)
+}
+
+/// Has every kind of upgrade proven, and each result judged by the chain's own rules.
+async fn accept(client: &Client) -> Result<()> {
+    for (name, step) in upgrade::all().await? {
+        let kernel = step.kernel.clone();
+        let proof = proof(client, name, JobBody::from_job(&step.into_job()?)?).await?;
+        CheckedProof::check(kernel, proof.into(), Network::Main).await.with_context(|| name.to_owned())?;
+        println!("accepted  {name}: a SingleProof by neptune-consensus' rules of the main net");
+    }
+    let plan = upgrade::gobbler().await?.plan;
+    let mut proofs = BTreeMap::new();
+    for job in &plan.jobs {
+        proofs.insert(job.leaf, proof(client, &job.leaf.to_string(), JobBody::from_job(&job.job)?).await?);
+    }
+    VerifiedCollection::check(plan.frame.assemble(proofs)?, Network::Main).await?;
+    println!("accepted  the gobbler's {} leaf proofs: a ProofCollection by the same rules", plan.jobs.len());
+    Ok(())
 }
 
 async fn jobs() -> Result<Vec<Job>> {
