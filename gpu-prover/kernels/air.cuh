@@ -7,16 +7,20 @@
 
 #define AIR_THREADS 128
 
-// 63 challenges, then 611 weights, as matrices: every product by one of them is nine multiply-adds with operands that
-// come from constant memory. Each module has its own copy; the host fills all of them.
+// 63 challenges, 611 weights, and the challenges' negatives, as matrices: every product by one of them is nine
+// multiply-adds with operands that come from constant memory. Each module has its own copy; the host fills all of them.
+#define AIR_CONSTANTS (63 + 611 + 63)
 #ifdef __CUDACC__
-__constant__ XMat air_constants[63 + 611];
+__constant__ XMat air_constants[AIR_CONSTANTS];
 #else
-extern "C" XMat air_constants[63 + 611];
+extern "C" XMat air_constants[AIR_CONSTANTS];
 #endif
 
 FN const XMat &challenge(u32 i) { return air_constants[i]; }
 FN X challenge_value(u32 i) { return x_of(air_constants[i].w0, air_constants[i].w1, air_constants[i].w2); }
+
+FN const XMat &challenge_negated(u32 i) { return challenge(63 + 611 + i); }
+FN X challenge_negated_value(u32 i) { return challenge_value(63 + 611 + i); }
 
 struct SumX {
     Sum c0, c1, c2;
@@ -82,8 +86,14 @@ FN X load_column_x(const u64 *at, u64 stride, u32 c) {
     return x_of(load_column(at, stride, 3 * c), load_column(at, stride, 3 * c + 1), load_column(at, stride, 3 * c + 2));
 }
 
-#define AIR_PARAMETERS const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 row, u64 next_row
-#define AIR_ARGUMENTS main_columns, aux_columns, stride, row, next_row
+// `nothing` is 0, which the compiler cannot know.
+#define AIR_PARAMETERS const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 row, u64 next_row, u64 nothing
+#define AIR_ARGUMENTS main_columns, aux_columns, stride, row, next_row, nothing
+#ifdef AIR_FILL
+#define AIR_APART
+#else
+#define AIR_APART main_columns += nothing, aux_columns += nothing
+#endif
 #define main_here(c) load_column(main_columns + row, stride, c)
 #define main_next(c) load_column(main_columns + next_row, stride, c)
 #define aux_here(c) load_column_x(aux_columns + row, stride, c)
@@ -93,7 +103,7 @@ FN X load_column_x(const u64 *at, u64 stride, u32 c) {
 #ifdef __CUDACC__
 #define AIR_KERNEL(name)                                                                                               \
     KERNEL __launch_bounds__(AIR_THREADS, 3) name(const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 *sums, \
-                                               u32 first) {                                                            \
+                                               u32 first, u64 nothing) {                                               \
         u64 row = (u64)blockIdx.x * AIR_THREADS + threadIdx.x;                                                         \
         if (row >= stride) return;                                                                                     \
         u64 next_row = row + 1 == stride ? 0 : row + 1;                                                                \
@@ -104,7 +114,7 @@ FN X load_column_x(const u64 *at, u64 stride, u32 c) {
 #else
 #define AIR_KERNEL(name)                                                                                               \
     extern "C" void name(const u64 *main_columns, const u64 *aux_columns, u64 stride, u64 row, u64 *value) {           \
-        u64 next_row = row + 1 == stride ? 0 : row + 1;                                                                \
+        u64 next_row = row + 1 == stride ? 0 : row + 1, nothing = 0;                                                   \
         X x = x_canonical(air_row(AIR_ARGUMENTS));                                                                     \
         value[0] = x.c0, value[1] = x.c1, value[2] = x.c2;                                                             \
     }
@@ -112,6 +122,7 @@ FN X load_column_x(const u64 *at, u64 stride, u32 c) {
 
 // Fill kernels write columns of the table that they read.
 #define FILL_PARAMETERS u64 *main_columns, u64 *aux_columns, u64 stride, u64 row, u64 next_row
+#define FILL_ARGUMENTS main_columns, aux_columns, stride, row, next_row
 #define store_main(c, value) main_columns[(u64)(c) * stride + row] = canonical(value)
 #define store_aux(c, value) x_store(aux_columns + (u64)(3 * (c)) * stride, stride, row, x_canonical(value))
 
@@ -122,12 +133,12 @@ FN X load_column_x(const u64 *at, u64 stride, u32 c) {
         u64 row = (u64)blockIdx.x * AIR_THREADS + threadIdx.x;                                                         \
         if (row >= rows) return;                                                                                       \
         u64 next_row = row + 1;                                                                                        \
-        fill_row(AIR_ARGUMENTS);                                                                                       \
+        fill_row(FILL_ARGUMENTS);                                                                                       \
     }
 #else
 #define FILL_KERNEL(name)                                                                                              \
     extern "C" void name(u64 *main_columns, u64 *aux_columns, u64 stride, u64 row) {                                   \
         u64 next_row = row + 1;                                                                                        \
-        fill_row(AIR_ARGUMENTS);                                                                                       \
+        fill_row(FILL_ARGUMENTS);                                                                                       \
     }
 #endif

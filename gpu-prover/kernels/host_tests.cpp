@@ -6,10 +6,10 @@
 #include "xfield.cuh"
 
 extern "C" {
-XMat air_constants[63 + 611];
+XMat air_constants[AIR_CONSTANTS];
 
 void host_set_air_constants(const u64 *elements) {
-    for (u32 i = 0; i < 63 + 611; i++)
+    for (u32 i = 0; i < AIR_CONSTANTS; i++)
         air_constants[i] = x_matrix(x_of(elements[3 * i], elements[3 * i + 1], elements[3 * i + 2]));
 }
 
@@ -82,8 +82,48 @@ void host_extend(const u64 *main, u64 *aux, u64 *factors, u64 rows, u32 late) {
 u64 host_tile_length(u32 rows, u32 log_width) { return tile_length(rows, log_width); }
 u64 host_tile_index(u32 row, u32 lane, u32 log_width) { return tile_index(row, lane, log_width); }
 
-void host_transform(u64 *tile, u32 log_rows, u32 elements, u32 log_width, const u64 *twiddles, u32 inverted) {
-    if (inverted) ntt_tile_of<true>(log_rows, tile, elements, log_width, twiddles);
-    else ntt_tile_of<false>(log_rows, tile, elements, log_width, twiddles);
 }
+
+template <int S> static void transform(Tile tile, Twiddles twiddles, Team team, u32 inverted) {
+    if (inverted) ntt_transform<S, true>(tile, tile, tile, twiddles, twiddles, team);
+    else ntt_transform<S, false>(tile, tile, tile, twiddles, twiddles, team);
+}
+
+extern "C" void host_transform(u64 *tile, u32 log_rows, u32 elements, u32 log_width, const u64 *twiddles,
+                               u32 inverted) {
+    Tile shared = {tile, log_width};
+    Twiddles plain = {twiddles};
+    Team team = {0, 8, elements, log_width};
+    NTT_DISPATCH(log_rows, transform, shared, plain, team, inverted)
+}
+
+// A lane's coset: its elements times B^reverse(r), as the rows pass of the forward transform does it.
+template <u32 TURNS> struct ScaledTile {
+    Tile tile;
+    const u64 *factor;
+    u32 levels;
+    u64 get(u32, u32 row, u32 lane) const { return mul(tile.get(0, row, lane), factor[(row >> levels) << tile.log_width | lane]); }
+};
+
+template <int S>
+static void lanes(Tile tile, Twiddles twiddles, Team team, u64 c0, const u64 *powers, const u64 *low, const u64 *high,
+                  u64 *heap, u64 *factor) {
+    const u32 levels = Phases<S>::a, width = 1u << tile.log_width;
+    for (u32 e = width; e < width << levels; e++)
+        heap[e] = lane_twiddle(e / width, c0 + e % width, S, twiddles.heap, powers, low, high);
+    for (u32 e = 0; e < width << (S - levels); e++)
+        factor[e] = lane_power(e / width << levels, c0 + e % width, S, powers, low, high);
+    LaneTwiddles outer = {heap, tile.log_width};
+    ScaledTile<Phases<S>::turns> scaled = {tile, factor, levels};
+    ntt_transform<S, false>(scaled, tile, tile, outer, twiddles, team);
+}
+
+// The rows pass of the forward transform on one tile of lanes c0 and following. Scratch: 16 << log_width words for the heap,
+// 2^log_rows << log_width for the factors.
+extern "C" void host_rows(u64 *tile, u32 log_rows, u32 log_width, u64 c0, const u64 *twiddles, const u64 *powers,
+                          const u64 *low, const u64 *high, u64 *heap, u64 *factor) {
+    Tile shared = {tile, log_width};
+    Twiddles plain = {twiddles};
+    Team team = {0, 8, 1u << (log_rows + log_width), log_width};
+    NTT_DISPATCH(log_rows, lanes, shared, plain, team, c0, powers, low, high, heap, factor)
 }

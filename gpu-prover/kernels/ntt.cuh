@@ -14,7 +14,11 @@
 // A TILE is `rows << log_width` elements, row r, lane c at index (r + r/16) << log_width | c. The padding spreads the
 // sixteen-element strides of the first phase over the banks. A phase does up to 4 butterfly levels in registers.
 //
-// TWIDDLES are heaps: entry h + i, i < h, is the factor of butterfly i of the level that joins halves of h.
+// ENDS: the first phase takes its elements, and the last one puts them, where the caller says: `In::get` and `Out::put` of
+// (turn, row, lane). So a pass makes no trip through the tile for that alone. `turn` is which of its groups a thread is at.
+//
+// TWIDDLES are heaps: entry h + i, i < h, is the factor of butterfly i of the level that joins halves of h. A heap of
+// `LaneTwiddles` has entries for each lane, for a coset that differs from lane to lane.
 #pragma once
 #include "goldilocks.cuh"
 
@@ -23,9 +27,32 @@ FN u32 tile_index(u32 row, u32 lane, u32 log_width) { return ((row + (row >> 4))
 // Entries that a tile of `rows` rows needs.
 FN u32 tile_length(u32 rows, u32 log_width) { return (rows + (rows >> 4)) << log_width; }
 
-// Levels FIRST .. FIRST + LEVELS of transforms of 2^S rows: group `unit` of 2^LEVELS elements.
-template <int FIRST, int LEVELS, bool INVERSE>
-FN void ntt_group(u64 *tile, u32 unit, u32 log_width, const u64 *twiddles) {
+struct Tile {
+    u64 *at;
+    u32 log_width;
+    MEMBER u64 get(u32, u32 row, u32 lane) const { return at[tile_index(row, lane, log_width)]; }
+    MEMBER void put(u32, u32 row, u32 lane, u64 value) const { at[tile_index(row, lane, log_width)] = value; }
+};
+
+struct Twiddles {
+    const u64 *heap;
+    MEMBER u64 get(u32 entry, u32) const { return heap[entry]; }
+};
+
+struct LaneTwiddles {
+    const u64 *heap;
+    u32 log_width;
+    MEMBER u64 get(u32 entry, u32 lane) const { return heap[(entry << log_width) | lane]; }
+};
+
+// Who takes part, and the tile between the phases.
+struct Team {
+    u32 thread, threads, elements, log_width;
+};
+
+// Levels FIRST .. FIRST + LEVELS of the transforms: group `unit` of 2^LEVELS elements.
+template <int FIRST, int LEVELS, bool INVERSE, class In, class Out, class Factors>
+FN void ntt_group(const In &in, const Out &out, const Factors &twiddles, u32 turn, u32 unit, u32 log_width) {
     const u32 size = 1u << LEVELS;
     u32 lane = unit & ((1u << log_width) - 1), w = unit >> log_width;
     u32 low = w & ((1u << FIRST) - 1);
@@ -34,7 +61,7 @@ FN void ntt_group(u64 *tile, u32 unit, u32 log_width, const u64 *twiddles) {
 #ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
-    for (u32 j = 0; j < size; j++) x[j] = tile[tile_index(base + (j << FIRST), lane, log_width)];
+    for (u32 j = 0; j < size; j++) x[j] = in.get(turn, base + (j << FIRST), lane);
 #ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
@@ -47,7 +74,7 @@ FN void ntt_group(u64 *tile, u32 unit, u32 log_width, const u64 *twiddles) {
         for (u32 pair = 0; pair < size / 2; pair++) {
             const u32 k = pair & ((1u << i) - 1);
             const u32 j = ((pair >> i) << (i + 1)) + k;
-            u64 factor = twiddles[half + low + (k << FIRST)];
+            u64 factor = twiddles.get(half + low + (k << FIRST), lane);
             if (INVERSE) {
                 u64 u = x[j], v = canonical(x[j + (1u << i)]);
                 x[j] = add_lazy(u, v);
@@ -62,7 +89,7 @@ FN void ntt_group(u64 *tile, u32 unit, u32 log_width, const u64 *twiddles) {
 #ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
-    for (u32 j = 0; j < size; j++) tile[tile_index(base + (j << FIRST), lane, log_width)] = x[j];
+    for (u32 j = 0; j < size; j++) out.put(turn, base + (j << FIRST), lane, x[j]);
 }
 
 // How a transform of 2^S rows falls into phases of up to 4 levels, balanced.
@@ -71,60 +98,103 @@ template <int S> struct Phases {
     static const int a = (S + count - 1) / count;
     static const int b = count > 1 ? (S - a + count - 2) / (count - 1) : 0;
     static const int c = count > 2 ? S - a - b : 0;
+    static const u32 turns = 16 >> a; // groups of the phase at the ends, for 16 elements a thread
 };
 
-// Runs one phase for one thread; `units` groups are dealt out round robin.
-template <int FIRST, int LEVELS, bool INVERSE>
-FN void ntt_phase(u64 *tile, u32 elements, u32 log_width, const u64 *twiddles, u32 thread, u32 threads) {
-    for (u32 unit = thread; unit < (elements >> LEVELS); unit += threads)
-        ntt_group<FIRST, LEVELS, INVERSE>(tile, unit, log_width, twiddles);
+// One thread's part of a phase; groups are dealt out round robin.
+template <int FIRST, int LEVELS, bool INVERSE, class In, class Out, class Factors>
+FN void ntt_phase(const In &in, const Out &out, const Factors &twiddles, Team team) {
+#ifdef __CUDA_ARCH__ // always 16 elements a thread
+#pragma unroll
+    for (u32 turn = 0; turn < 16u >> LEVELS; turn++)
+        ntt_group<FIRST, LEVELS, INVERSE>(in, out, twiddles, turn, team.thread + turn * team.threads, team.log_width);
+#else
+    u32 turn = 0;
+    for (u32 unit = team.thread; unit < team.elements >> LEVELS; unit += team.threads)
+        ntt_group<FIRST, LEVELS, INVERSE>(in, out, twiddles, turn++, unit, team.log_width);
+#endif
 }
 
-// The transform of every 2^S-row block of the tile. `sync` is the barrier; the host runs all threads of a phase in turn.
-#ifdef __CUDACC__
-#define NTT_PHASE(first, levels)                                                                                       \
-    ntt_phase<first, levels, INVERSE>(tile, elements, log_width, twiddles, threadIdx.x, blockDim.x);                   \
-    __syncthreads()
+// The barrier is between phases; the host runs all threads of a phase in turn.
+#ifdef __CUDA_ARCH__
+#define NTT_PHASE(first, levels, in, out, twiddles) ntt_phase<first, levels, INVERSE>(in, out, twiddles, team)
+#define NTT_BARRIER __syncthreads()
 #else
-#define NTT_PHASE(first, levels)                                                                                       \
-    for (u32 thread = 0; thread < 8; thread++)                                                                         \
-    ntt_phase<first, levels, INVERSE>(tile, elements, log_width, twiddles, thread, 8)
+#define NTT_PHASE(first, levels, in, out, twiddles)                                                                    \
+    for (team.thread = 0; team.thread < team.threads; team.thread++)                                                   \
+    ntt_phase<first, levels, INVERSE>(in, out, twiddles, team)
+#define NTT_BARRIER
 #endif
 
-template <int S, bool INVERSE> FN void ntt_tile(u64 *tile, u32 elements, u32 log_width, const u64 *twiddles) {
+// The transform of every 2^S rows, from `in` to `out` by way of the tile, which is free when all threads have come out of
+// here. `outer` are the twiddles of the phase of the lowest levels: the first one, of inverses the last one.
+template <int S, bool INVERSE, class In, class Out, class Factors>
+FN void ntt_transform(const In &in, const Out &out, Tile tile, const Factors &outer, const Twiddles &inner, Team team) {
     typedef Phases<S> L;
-    if (!INVERSE) {
-        NTT_PHASE(0, L::a);
-        if constexpr (L::count > 1) { NTT_PHASE(L::a, L::b); }
-        if constexpr (L::count > 2) { NTT_PHASE(L::a + L::b, L::c); }
+    if constexpr (L::count == 1) {
+        NTT_PHASE(0, L::a, in, out, outer);
+    } else if constexpr (L::count == 2 && !INVERSE) {
+        NTT_PHASE(0, L::a, in, tile, outer);
+        NTT_BARRIER;
+        NTT_PHASE(L::a, L::b, tile, out, inner);
+    } else if constexpr (L::count == 2) {
+        NTT_PHASE(L::a, L::b, in, tile, inner);
+        NTT_BARRIER;
+        NTT_PHASE(0, L::a, tile, out, outer);
+    } else if constexpr (!INVERSE) {
+        NTT_PHASE(0, L::a, in, tile, outer);
+        NTT_BARRIER;
+        NTT_PHASE(L::a, L::b, tile, tile, inner);
+        NTT_BARRIER;
+        NTT_PHASE(L::a + L::b, L::c, tile, out, inner);
     } else {
-        if constexpr (L::count > 2) { NTT_PHASE(L::a + L::b, L::c); }
-        if constexpr (L::count > 1) { NTT_PHASE(L::a, L::b); }
-        NTT_PHASE(0, L::a);
+        NTT_PHASE(L::a + L::b, L::c, in, tile, inner);
+        NTT_BARRIER;
+        NTT_PHASE(L::a, L::b, tile, tile, inner);
+        NTT_BARRIER;
+        NTT_PHASE(0, L::a, tile, out, outer);
     }
 }
 
-template <bool INVERSE>
-FN void ntt_tile_of(u32 log_rows, u64 *tile, u32 elements, u32 log_width, const u64 *twiddles) {
-    switch (log_rows) {
-    case 1: ntt_tile<1, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 2: ntt_tile<2, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 3: ntt_tile<3, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 4: ntt_tile<4, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 5: ntt_tile<5, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 6: ntt_tile<6, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 7: ntt_tile<7, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 8: ntt_tile<8, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 9: ntt_tile<9, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 10: ntt_tile<10, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 11: ntt_tile<11, INVERSE>(tile, elements, log_width, twiddles); break;
-    case 12: ntt_tile<12, INVERSE>(tile, elements, log_width, twiddles); break;
-    default: break;
+// Calls `body<S>(arguments)` with S = log_rows, from 1 to 12.
+#define NTT_CASE(S, body, ...)                                                                                         \
+    case S: body<S>(__VA_ARGS__); break;
+#define NTT_DISPATCH(log_rows, body, ...)                                                                              \
+    switch (log_rows) {                                                                                                \
+        NTT_CASE(1, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(2, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(3, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(4, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(5, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(6, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(7, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(8, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(9, body, __VA_ARGS__)                                                                                 \
+        NTT_CASE(10, body, __VA_ARGS__)                                                                                \
+        NTT_CASE(11, body, __VA_ARGS__)                                                                                \
+        NTT_CASE(12, body, __VA_ARGS__)                                                                                \
+    default: break;                                                                                                    \
     }
-}
 
 // w^e from two tables: low[i] = w^i for i < 2^12, high[i] = w^(i * 2^12). Canonical.
 #define POWER_LOW_BITS 12
 FN u64 table_power(const u64 *low, const u64 *high, u64 e) {
     return mul(low[e & ((1u << POWER_LOW_BITS) - 1)], high[e >> POWER_LOW_BITS]);
+}
+
+// THE ROWS PASS multiplies element r of lane c by B^reverse(r), B = g w_n^c: a coset for each lane. Of reverse(r), the bits of
+// the lowest `LEVELS` levels go into a heap of 2^LEVELS twiddles for each lane, which costs nothing more; what is left,
+// B^reverse(r >> LEVELS << LEVELS), is one factor for all elements of a group.
+
+// B^reverse(r) of lane c. powers[r] = g^reverse(r).
+FN u64 lane_power(u32 r, u64 c, u32 log_rows, const u64 *powers, const u64 *low, const u64 *high) {
+    return mul_canonical(powers[r], table_power(low, high, c * bit_reverse(r, log_rows)));
+}
+
+// Entry h + i of a lane's heap: B^(rows / 2h) w_2h^i. For reverse(h) = rows / 2h.
+FN u64 lane_twiddle(u32 entry, u64 c, u32 log_rows, const u64 *twiddles, const u64 *powers, const u64 *low,
+                    const u64 *high) {
+    u32 half = 1;
+    while (2 * half <= entry) half *= 2;
+    return mul_canonical(lane_power(half, c, log_rows, powers, low, high), twiddles[entry]);
 }

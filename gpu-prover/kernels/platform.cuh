@@ -11,11 +11,13 @@ typedef unsigned char u8;
 
 #ifdef __CUDACC__
 #define FN __device__ __forceinline__
+#define MEMBER __device__ __forceinline__
 // One body, called from many places: generated kernels would not fit the instruction cache otherwise.
 #define FN_CALL __device__ __noinline__
 #define KERNEL extern "C" __global__ void
 #else
 #define FN static inline
+#define MEMBER inline
 #define FN_CALL static
 typedef unsigned __int128 u128;
 #endif

@@ -264,6 +264,67 @@ fn transforms_agree_with_twenty_first_on_cosets() {
     }
 }
 
+#[test]
+fn the_rows_pass_transforms_each_lane_on_its_own_coset() {
+    type Rows =
+        unsafe extern "C" fn(*mut u64, u32, u32, u64, *const u64, *const u64, *const u64, *const u64, *mut u64, *mut u64);
+    let Some(library) = library() else { return };
+    let rows_pass = function::<Rows>(library, "host_rows");
+    let length = function::<unsafe extern "C" fn(u32, u32) -> u64>(library, "host_tile_length");
+    let index = function::<unsafe extern "C" fn(u32, u32, u32) -> u64>(library, "host_tile_index");
+    let mut rng = StdRng::seed_from_u64(6);
+    let log_width = 2;
+    let lanes = 1_u32 << log_width;
+    for log in 4..=12_u32 {
+        let (rows, first_lane, offset) = (1_u32 << log, 8_u64, BFieldElement::new(7));
+        let root = gpu_prover::domain::root_of_unity(1 << (log + 6));
+        let reversed = |r: u32| (r.reverse_bits() >> (32 - log)) as usize;
+        let powers: Vec<u64> = (0..rows).map(|r| offset.mod_pow(reversed(r) as u64).raw_u64()).collect();
+        let low: Vec<u64> = (0..1 << 12).map(|i| root.mod_pow(i).raw_u64()).collect();
+        let high: Vec<u64> = (0..1 << 6).map(|i| root.mod_pow(i << 12).raw_u64()).collect();
+        let twiddles = twiddles(log, BFieldElement::new(1), false);
+        // SAFETY: plain arithmetic.
+        let at = |row, lane| unsafe { index(row, lane, log_width) } as usize;
+        // SAFETY: plain arithmetic.
+        let mut tile = vec![0; unsafe { length(rows, log_width) } as usize];
+        let coefficients: Vec<Vec<BFieldElement>> = (0..lanes).map(|_| (0..rows).map(|_| rng.random()).collect()).collect();
+        for lane in 0..lanes {
+            for row in 0..rows {
+                tile[at(row, lane)] = coefficients[lane as usize][reversed(row)].raw_u64();
+            }
+        }
+        let (mut heap, mut factors) = (vec![0; 16 << log_width], vec![0; (rows << log_width) as usize]);
+        // SAFETY: tile, tables and scratch have the lengths that the function asks for.
+        unsafe {
+            rows_pass(
+                tile.as_mut_ptr(),
+                log,
+                log_width,
+                first_lane,
+                twiddles.as_ptr(),
+                powers.as_ptr(),
+                low.as_ptr(),
+                high.as_ptr(),
+                heap.as_mut_ptr(),
+                factors.as_mut_ptr(),
+            );
+        };
+        for lane in 0..lanes {
+            let base = offset * root.mod_pow(first_lane + u64::from(lane));
+            let mut power = BFieldElement::new(1);
+            let mut expected = coefficients[lane as usize].clone();
+            for coefficient in &mut expected {
+                *coefficient *= power;
+                power *= base;
+            }
+            ntt(&mut expected);
+            for row in 0..rows {
+                assert_eq!(element(tile[at(row, lane)]), expected[row as usize], "2^{log}, lane {lane}, row {row}");
+            }
+        }
+    }
+}
+
 /// Two random rows of both tables, challenges and weights, as the CPU has them and as kernels read them.
 struct Tables {
     main: Array2<BFieldElement>,
@@ -286,8 +347,10 @@ impl Tables {
 
     fn set_constants(&self, library: &'static Library) {
         let set = function::<unsafe extern "C" fn(*const u64)>(library, "host_set_air_constants");
-        let words: Vec<u64> = self.challenges.challenges.iter().chain(&self.weights).flat_map(|&x| raw(x)).collect();
-        assert_eq!(words.len(), 3 * (63 + 611));
+        let challenges = self.challenges.challenges;
+        let elements = challenges.into_iter().chain(self.weights.iter().copied()).chain(challenges.map(|challenge| -challenge));
+        let words: Vec<u64> = elements.flat_map(raw).collect();
+        assert_eq!(words.len(), 3 * (63 + 611 + 63));
         // SAFETY: the function reads this many words.
         unsafe { set(words.as_ptr()) };
     }

@@ -44,6 +44,9 @@ pub fn cost(dag: &Dag, nodes: &[Id]) -> usize {
     nodes.iter().map(|&id| own_cost(dag, id)).sum()
 }
 
+/// Estimated instructions that a piece takes to enter the weighted sum: its own sum's reduction and the product with a weight.
+const PIECE_COST: usize = 60;
+
 /// A constraint, or a run of a constraint's summands.
 #[derive(Debug, Clone)]
 pub enum Piece {
@@ -99,7 +102,7 @@ pub fn clusters(dag: &mut Dag, constraints: &[Constraint], limit: usize) -> Vec<
         candidates.sort_by_key(|&(s, k)| (std::cmp::Reverse(s), k));
         let fits = |&(_, (i, j)): &(usize, (usize, usize))| {
             let union: HashSet<Id> = groups[i].1.union(&groups[j].1).copied().collect();
-            weight(&union) <= limit
+            weight(&union) + PIECE_COST * (groups[i].0.len() + groups[j].0.len()) <= limit
         };
         let Some(&(_, (i, j))) = candidates.iter().find(|c| fits(c)) else { break };
         let (members, set) = std::mem::take(&mut groups[j]);
@@ -117,7 +120,10 @@ pub fn clusters(dag: &mut Dag, constraints: &[Constraint], limit: usize) -> Vec<
     // What shares nothing fills up in order.
     let mut filled: Vec<(Vec<usize>, HashSet<Id>)> = vec![];
     for (members, set) in groups {
-        match filled.iter_mut().find(|(_, have)| weight(have) + weight(&set) <= limit * 3 / 4) {
+        let room = |(others, have): &(Vec<usize>, HashSet<Id>)| {
+            weight(have) + weight(&set) + PIECE_COST * (others.len() + members.len()) <= limit * 3 / 4
+        };
+        match filled.iter_mut().find(|group| room(group)) {
             Some((m, have)) => {
                 m.extend(members);
                 have.extend(set);
@@ -130,7 +136,8 @@ pub fn clusters(dag: &mut Dag, constraints: &[Constraint], limit: usize) -> Vec<
         .map(|(mut members, set)| {
             members.sort_unstable();
             let pieces: Vec<Piece> = members.iter().map(|&i| pieces[i].clone()).collect();
-            Cluster { pieces, cost: weight(&set) }
+            let cost = weight(&set) + PIECE_COST * pieces.len();
+            Cluster { pieces, cost }
         })
         .collect()
 }
@@ -154,8 +161,9 @@ pub fn kept(dag: &Dag, pieces: &[Piece], least: usize) -> HashSet<Id> {
             if !seen.insert(id) {
                 continue;
             }
-            let first_visit = !shared.contains(&id) || needed.insert(id);
-            if first_visit && let Node::Add(a, b) | Node::Mul(a, b) = dag.node(id) {
+            if shared.contains(&id) {
+                needed.insert(id);
+            } else if let Node::Add(a, b) | Node::Mul(a, b) = dag.node(id) {
                 stack.extend([a, b]);
             }
         }

@@ -17,6 +17,9 @@ use crate::dag::{Dag, Id, Input, Node};
 /// A factor of a product that fits 16 bits enters the accumulator with two multiply-adds instead of four.
 const SMALL: u64 = 1 << 16;
 
+/// The statement between two loads of one value that are not to become one.
+pub const KEEP_APART: &str = "AIR_APART;";
+
 /// Lines over which a cheap value is held.
 const WINDOW: usize = 24;
 
@@ -25,6 +28,9 @@ const CHEAP: usize = 24;
 
 /// Registers that the operands of one group of summands may take.
 const GROUP_REGISTERS: usize = 36;
+
+/// Nodes below an operand from which on it is dear.
+const DEAR: usize = 8;
 
 /// Writes the statements of one kernel's row function.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub struct Emitter<'a> {
     local: HashMap<Id, Held>,
     forms: HashMap<(Id, Form), Held>,
     uses: HashMap<Id, usize>,
+    /// Loaded since the last line that keeps loads apart.
+    loaded: HashSet<Id>,
     counter: usize,
     lines: usize,
     body: String,
@@ -71,6 +79,7 @@ impl<'a> Emitter<'a> {
             local: HashMap::new(),
             forms: HashMap::new(),
             uses: HashMap::new(),
+            loaded: HashSet::new(),
             counter: 0,
             lines: 0,
             body: String::new(),
@@ -137,10 +146,18 @@ impl<'a> Emitter<'a> {
         format!("v{}", self.counter)
     }
 
-    /// Whether a node may be dissolved into the sum above it.
+    /// Whether a node may be dissolved into the sum above it. A column times a challenge may wherever it stands: as a product
+    /// in an accumulator it costs less than its value does, reduced once and added twice.
     fn dissolves(&self, id: Id) -> bool {
         let known = self.kept.contains_key(&id) || self.local.contains_key(&id);
-        !known && !self.keep.contains(&id) && self.uses.get(&id).copied().unwrap_or(0) <= 1
+        !known && !self.keep.contains(&id) && (self.uses.get(&id).copied().unwrap_or(0) <= 1 || self.is_challenged_column(id))
+    }
+
+    fn is_challenged_column(&self, id: Id) -> bool {
+        let Node::Mul(a, b) = self.dag.node(id) else { return false };
+        let is_column = |id| matches!(self.dag.node(id), Node::Input(input) if !input.aux);
+        let is_challenge = |id| matches!(self.dag.node(id), Node::Challenge(_));
+        (is_column(a) && is_challenge(b)) || (is_challenge(a) && is_column(b))
     }
 
     /// The text of a value: a variable, a literal, a challenge.
@@ -157,15 +174,18 @@ impl<'a> Emitter<'a> {
         if let Some(name) = self.kept.get(&id) {
             return name.clone();
         }
-        if let Some(held) = self.local.get(&id).cloned()
-            && (self.lines < held.line + WINDOW || !self.is_cheap(id))
-        {
-            self.local.insert(id, Held { line: self.lines, ..held.clone() });
-            return held.name;
+        if let Some(name) = self.held(id).map(|held| held.name.clone()) {
+            self.local.insert(id, Held { name: name.clone(), line: self.lines });
+            return name;
         }
         let name = match self.dag.node(id) {
             Node::Constant(_) | Node::Challenge(_) => return self.operand(id),
             Node::Input(input) => {
+                if !self.loaded.insert(id) {
+                    // Else ptxas merges this load with the one before and holds, or spills, the value in between.
+                    self.line(KEEP_APART);
+                    self.loaded = HashSet::from([id]);
+                }
                 let name = self.fresh();
                 let kind = if input.aux { "X" } else { "u64" };
                 self.line(&format!("{kind} {name} = {};", load(input)));
@@ -183,6 +203,11 @@ impl<'a> Emitter<'a> {
             self.local.insert(id, Held { name: name.clone(), line: self.lines });
         }
         name
+    }
+
+    /// The variable that holds a value of this constraint, unless the value is cheap and was last wanted long ago.
+    fn held(&self, id: Id) -> Option<&Held> {
+        self.local.get(&id).filter(|held| self.lines < held.line + WINDOW || !self.is_cheap(id))
     }
 
     /// Whether a value is computed or loaded again rather than held over many lines.
@@ -210,8 +235,8 @@ impl<'a> Emitter<'a> {
     /// Emits a sum and returns its variable.
     ///
     /// Terms go into the accumulator in groups: all operands of a group first, so that their loads are under way
-    /// together, then their steps. A group ends when its operands fill [`GROUP_REGISTERS`]. Dear operands come first,
-    /// while there is no accumulator yet to hold.
+    /// together, then their steps. A group ends when its operands fill [`GROUP_REGISTERS`], or with a dear one. Dear operands
+    /// come first.
     fn sum(&mut self, terms: &[Term], extension: bool) -> String {
         let mut constant = BFieldElement::new(0);
         let mut rest = vec![];
@@ -242,6 +267,8 @@ impl<'a> Emitter<'a> {
         let mut terms = keyed.into_iter().map(|(_, term)| term).peekable();
         loop {
             let next = terms.next();
+            // What takes an accumulator of its own is not held beside others: it goes in at once.
+            let is_dear = next.is_some_and(|term| self.dearest_operand(term) > DEAR);
             if let Some(term) = next {
                 registers += self.held_registers(term);
                 group.push(match term {
@@ -254,7 +281,7 @@ impl<'a> Emitter<'a> {
             } else if constant.value() != 0 {
                 group.push(("add", false, literal(constant)));
             }
-            if next.is_some() && registers < GROUP_REGISTERS && terms.peek().is_some() {
+            if next.is_some() && registers < GROUP_REGISTERS && terms.peek().is_some() && !is_dear {
                 continue;
             }
             if !std::mem::replace(&mut declared, true) {
@@ -300,7 +327,7 @@ impl<'a> Emitter<'a> {
     fn held_registers(&self, term: Term) -> usize {
         let held = |id: Id| match self.dag.node(id) {
             Node::Constant(_) | Node::Challenge(_) => 0,
-            _ if self.kept.contains_key(&id) || self.local.contains_key(&id) => 0,
+            _ if self.kept.contains_key(&id) || self.held(id).is_some() => 0,
             _ if self.dag.is_extension(id) => 6,
             _ => 2,
         };
@@ -328,22 +355,38 @@ impl<'a> Emitter<'a> {
                 }
             }
             (false, true) => {
+                let negated_challenge = self.negated_challenge(b, negative);
+                let negative = negative && negated_challenge.is_none();
                 let factor = match self.dag.constant(a) {
                     Some(c) => literal(if negative { -c } else { c }),
                     None if negative => self.form(a, Form::Negated),
                     None => self.operand(a),
                 };
-                let value = self.operand(b);
+                let value = match negated_challenge {
+                    Some(i) => format!("challenge_negated_value({i})"),
+                    None => self.operand(b),
+                };
                 ("mul_base", true, format!("{value}, {factor}"))
             }
             _ => {
+                let negated_challenge = self.negated_challenge(b, negative);
+                let negative = negative && negated_challenge.is_none();
                 let value = if negative { self.form(a, Form::Negated) } else { self.operand(a) };
-                let matrix = match self.dag.node(b) {
-                    Node::Challenge(i) => format!("challenge({i})"),
+                let matrix = match (negated_challenge, self.dag.node(b)) {
+                    (Some(i), _) => format!("challenge_negated({i})"),
+                    (None, Node::Challenge(i)) => format!("challenge({i})"),
                     _ => self.form(b, Form::Matrix),
                 };
                 ("mul", true, format!("{value}, {matrix}"))
             }
+        }
+    }
+
+    /// The challenge whose negative stands in the table of constants, so that the other factor need not be negated.
+    fn negated_challenge(&self, id: Id, negative: bool) -> Option<usize> {
+        match self.dag.node(id) {
+            Node::Challenge(i) if negative => Some(i),
+            _ => None,
         }
     }
 
@@ -363,6 +406,12 @@ impl<'a> Emitter<'a> {
             && self.lines < held.line + WINDOW
         {
             return held.name.clone();
+        }
+        // A sum that nothing else wants is made with the other sign in the first place.
+        if form == Form::Negated && matches!(self.dag.node(id), Node::Add(..)) && self.dissolves(id) {
+            let mut terms = vec![];
+            self.flatten(id, true, true, &mut terms);
+            return self.sum(&terms, self.dag.is_extension(id));
         }
         let value = self.operand(id);
         let name = self.fresh();
@@ -424,37 +473,6 @@ pub fn distribute(dag: &mut Dag, term: SplitTerm) -> Option<Vec<SplitTerm>> {
     Some(terms.into_iter().map(|summand| SplitTerm(product(summand, dag))).collect())
 }
 
-/// Estimated registers that statements need at their greatest, if they stay in order.
-pub fn pressure(body: &str) -> usize {
-    let lines: Vec<Vec<&str>> =
-        body.lines().map(|line| line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect()).collect();
-    let mut last_use: HashMap<&str, usize> = HashMap::new();
-    for (number, words) in lines.iter().enumerate() {
-        last_use.extend(words.iter().map(|&word| (word, number)));
-    }
-    let mut ends = vec![0; lines.len()];
-    let (mut live, mut most) = (0, 0);
-    for (number, words) in lines.iter().enumerate() {
-        let registers = match words[0] {
-            "u64" => 2,
-            "Sum" => 3,
-            "X" => 6,
-            "Acc" => 8,
-            "SumX" => 9,
-            "XMat" => 14,
-            "AccX" => 24,
-            _ => 0,
-        };
-        if registers > 0 {
-            live += registers;
-            ends[last_use[words[1]]] += registers;
-        }
-        most = most.max(live);
-        live -= ends[number];
-    }
-    most
-}
-
 /// A constant in Montgomery form.
 fn literal(c: BFieldElement) -> String {
     format!("{:#x}ull", c.raw_u64())
@@ -469,15 +487,6 @@ fn load(input: Input) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pressure_counts_what_is_alive_together() {
-        assert_eq!(pressure(""), 0);
-        let apart = "    u64 v1 = load(1);\n    use(v1);\n    X v2 = load(2);\n    use(v2);\n";
-        assert_eq!(pressure(apart), 6);
-        let together = "    u64 v1 = load(1);\n    X v2 = load(2);\n    use(v1, v2);\n";
-        assert_eq!(pressure(together), 8);
-    }
 
     #[test]
     fn sums_are_reduced_once() {

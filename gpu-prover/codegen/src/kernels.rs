@@ -6,11 +6,12 @@ use std::fmt::Write;
 use crate::air::{Air, Constraint, Derived};
 use crate::cluster::{Cluster, Piece, clusters, kept};
 use crate::dag::Dag;
-use crate::emit::{Emitter, pressure};
+use crate::emit::Emitter;
+use crate::schedule::{hoist, pressure};
 
 /// Estimated instructions of one constraint kernel. Smaller kernels repeat more loads and shared sub-expressions,
 /// larger ones outgrow the instruction cache and the registers.
-const KERNEL_LIMIT: usize = 7000;
+const KERNEL_LIMIT: usize = 5000;
 
 /// Number of verifier challenges, which stand before the weights in a module's table of constants.
 const NUM_CHALLENGES: usize = 63;
@@ -77,6 +78,7 @@ fn constraint_kernel(dag: &Dag, name: &str, cluster: &Cluster) -> GeneratedFile 
          AIR_KERNEL({name})\n",
         cluster.pieces.len(),
         cluster.cost,
+        body = hoist(body, REGISTERS - 24),
     );
     GeneratedFile { name: format!("{name}.cu"), text }
 }

@@ -9,6 +9,7 @@ pub mod dag;
 pub mod emit;
 mod kernels;
 mod names;
+mod schedule;
 mod tip5;
 
 pub use kernels::{GeneratedFile, generate};
@@ -25,5 +26,6 @@ pub const FINGERPRINT: &[&str] = &[
     include_str!("emit.rs"),
     include_str!("kernels.rs"),
     include_str!("names.rs"),
+    include_str!("schedule.rs"),
     include_str!("tip5.rs"),
 ];

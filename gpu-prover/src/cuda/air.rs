@@ -104,7 +104,7 @@ impl AirKernels {
             (rows.div_ceil(THREADS as usize) as u32, 1),
             THREADS,
             0,
-            &mut args![main.address(), aux.address(), main.stride(), sums.address(), u32::from(first)],
+            &mut args![main.address(), aux.address(), main.stride(), sums.address(), u32::from(first), 0_u64],
         )
     }
 }
@@ -118,12 +118,15 @@ pub(crate) fn upload_constants(device: &Device, challenges: &Challenges, weights
 
 /// Puts challenges into the constant memory of a module that knows no weights.
 pub(crate) fn upload_challenges(device: &Device, challenges: &Challenges, module: &'static str) -> Result<(), GpuError> {
-    upload_table(device, module, &table_of_constants(challenges, &[]))
+    let no_weights = vec![XFieldElement::from(0_u64); registry::TABLE_LENGTHS.1];
+    upload_table(device, module, &table_of_constants(challenges, &no_weights))
 }
 
+/// Challenges, weights, and the challenges' negatives: see `air.cuh`.
 fn table_of_constants(challenges: &Challenges, weights: &[XFieldElement]) -> Vec<u8> {
     assert_eq!(challenges.challenges.len(), registry::TABLE_LENGTHS.0, "the AIR was generated for another proof system");
-    let matrices = challenges.challenges.iter().chain(weights).map(|&x| XMat::from(x));
+    let negatives = challenges.challenges.iter().map(|&challenge| -challenge);
+    let matrices = challenges.challenges.iter().chain(weights).copied().chain(negatives).map(XMat::from);
     matrices.flat_map(|m| m.0).flat_map(u64::to_le_bytes).collect()
 }
 

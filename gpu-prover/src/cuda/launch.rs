@@ -10,7 +10,7 @@ use super::air;
 use super::arena::{Arena, Region};
 use super::device::{Device, driver};
 use super::extend::ExtendKernels;
-use super::ntt::max_tile_bytes;
+use super::ntt::{LOG_ROWS, max_tile_bytes};
 use crate::error::GpuError;
 
 /// An extension field element as kernels take it: raw Montgomery words.
@@ -51,6 +51,25 @@ impl Tail {
     pub(crate) const NONE: Self = Self { values: 0, stride: 0, length: 0, factor: 0 };
 }
 
+/// What the rows pass of a transform is called with: see `RowsPass` in `ntt.cu`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowsPass {
+    pub source: u64,
+    pub source_stride: u64,
+    pub target: u64,
+    pub target_stride: u64,
+    pub columns: u32,
+    pub columns_per_block: u32,
+    pub log_n: u32,
+    pub log_width: u32,
+    pub twiddles: u64,
+    pub powers: u64,
+    pub low: u64,
+    pub high: u64,
+    pub scale: u64,
+}
+
 /// Pointers to kernel arguments, in order. Types must be those of the kernel's parameters. Only for use inside a launch's
 /// own statement: the arguments live no longer than that.
 macro_rules! args {
@@ -70,8 +89,9 @@ pub(crate) struct Kernels {
     pub merkle_top: CudaFunction,
     pub fri_leaves: CudaFunction,
     pub ntt_forward_contiguous: CudaFunction,
-    pub ntt_forward_rows: CudaFunction,
-    pub ntt_inverse_rows: CudaFunction,
+    /// For 2^4 rows and following.
+    pub ntt_forward_rows: Vec<CudaFunction>,
+    pub ntt_inverse_rows: Vec<CudaFunction>,
     pub ntt_inverse_contiguous: CudaFunction,
     pub split_coefficients: CudaFunction,
     pub add_scaled: CudaFunction,
@@ -120,8 +140,8 @@ impl Kernels {
             merkle_top: tip5("merkle_top")?,
             fri_leaves: device.function("tip5", "fri_leaves")?,
             ntt_forward_contiguous: ntt("ntt_forward_contiguous")?,
-            ntt_forward_rows: ntt("ntt_forward_rows")?,
-            ntt_inverse_rows: ntt("ntt_inverse_rows")?,
+            ntt_forward_rows: LOG_ROWS.map(|s| ntt(&format!("ntt_forward_rows_{s}"))).collect::<Result<_, _>>()?,
+            ntt_inverse_rows: LOG_ROWS.map(|s| ntt(&format!("ntt_inverse_rows_{s}"))).collect::<Result<_, _>>()?,
             ntt_inverse_contiguous: ntt("ntt_inverse_contiguous")?,
             split_coefficients: table("split_coefficients")?,
             add_scaled: table("add_scaled")?,

@@ -1,10 +1,13 @@
 //! Transforms on the device: tables, tile shapes, launches. `kernels/ntt.cuh` explains the two passes.
 
+use std::ops::RangeInclusive;
+
+use cudarc::driver::CudaFunction;
 use triton_vm::prelude::BFieldElement;
 
 use super::arena::{Arena, Region, padded};
 use super::columns::Columns;
-use super::launch::{Kernels, Launcher, Tail, args};
+use super::launch::{Kernels, Launcher, RowsPass, Tail, args};
 use crate::domain::{Domains, NUM_COSETS, root_of_unity};
 use crate::error::GpuError;
 
@@ -13,6 +16,12 @@ pub(crate) const POWER_LOW: usize = 1 << 12;
 
 /// Elements of a tile where the transform leaves a choice: 32 KiB.
 const TILE: usize = 1 << 12;
+
+/// log2 of the rows that there are kernels for.
+pub(crate) const LOG_ROWS: RangeInclusive<u32> = 4..=11;
+
+/// log2 of the longest block.
+const LOG_BLOCK_MAX: u32 = 12;
 
 /// Powers `base^0 .. base^length` as two tables on the device: see `table_power`.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +52,10 @@ impl PowerTable {
 struct CosetTables {
     /// Twiddles of the contiguous pass, with the offset's powers inside.
     contiguous: Region<u64>,
-    /// The offset's power for each row of the other pass; for inverses divided by n.
+    /// The offset's power for each row of the other pass.
     powers: Region<u64>,
+    /// What the other pass multiplies with beside: 1, or 1/n for inverses. In Montgomery form.
+    scale: u64,
 }
 
 /// Everything that transforms of one length need.
@@ -62,10 +73,13 @@ pub(crate) struct Ntt {
     inverse_roots: PowerTable,
 }
 
-/// `2^log_n = rows * block`.
+/// `2^log_n = rows * block`. Of the ways to do it one with the fewest phases (see `Phases` in `ntt.cuh`), and of those the one
+/// with the fewest rows, whose tiles have the longest pieces of memory.
 pub(crate) fn split(log_n: u32) -> (u32, u32) {
-    let log_block = log_n.div_ceil(2);
-    (log_n - log_block, log_block)
+    let phases = |log_rows: &u32| log_rows.div_ceil(4) + (log_n - log_rows).div_ceil(4);
+    let possible = LOG_ROWS.filter(|&log_rows| (4..=LOG_BLOCK_MAX).contains(&log_n.saturating_sub(log_rows)));
+    let log_rows = possible.min_by_key(phases).unwrap_or(log_n / 2);
+    (log_rows, log_n - log_rows)
 }
 
 impl Ntt {
@@ -87,12 +101,13 @@ impl Ntt {
         let mut coset = |offset: BFieldElement, inverse: bool| -> Result<CosetTables, GpuError> {
             let (offset, scale) = if inverse { (offset.inverse(), length.inverse()) } else { (offset, BFieldElement::new(1)) };
             let contiguous = twiddles(log_block, offset.mod_pow(1 << log_rows), inverse);
-            let natural: Vec<_> =
-                std::iter::successors(Some(scale), |&power| Some(power * offset)).take(1 << log_rows).collect();
+            let one = BFieldElement::new(1);
+            let natural: Vec<_> = std::iter::successors(Some(one), |&power| Some(power * offset)).take(1 << log_rows).collect();
             let powers: Vec<_> = (0..natural.len()).map(|r| natural[reverse(r, log_rows)].raw_u64()).collect();
             Ok(CosetTables {
                 contiguous: launcher.upload_new(arena, &contiguous)?,
                 powers: launcher.upload_new(arena, &powers)?,
+                scale: scale.raw_u64(),
             })
         };
         let mut all = |inverse| -> Result<[CosetTables; NUM_COSETS], GpuError> {
@@ -147,27 +162,37 @@ impl Ntt {
                 tail
             ],
         )?;
-        let rows = self.row_shape(target.columns() as u32, launcher.multiprocessors());
-        launcher.launch(
-            "ntt_forward_rows",
-            &kernels.ntt_forward_rows,
-            rows.grid,
-            rows.threads,
-            rows.shared,
-            &mut args![
-                target.address(),
-                target.stride(),
-                target.columns() as u32,
-                rows.columns_per_block,
-                self.log_n,
-                self.log_rows(),
-                rows.log_width,
-                self.row_twiddles.address(),
-                tables.powers.address(),
-                self.roots.low.address(),
-                self.roots.high.address()
-            ],
-        )
+        self.rows(launcher, &kernels.ntt_forward_rows, target, target, tables, (self.row_twiddles, self.roots))
+    }
+
+    /// The rows pass, in either direction.
+    fn rows(
+        &self,
+        launcher: &Launcher,
+        kernels: &[CudaFunction],
+        source: Columns,
+        target: Columns,
+        tables: &CosetTables,
+        (twiddles, roots): (Region<u64>, PowerTable),
+    ) -> Result<(), GpuError> {
+        let shape = self.row_shape(target.columns() as u32, launcher.multiprocessors());
+        let pass = RowsPass {
+            source: source.address(),
+            source_stride: source.stride(),
+            target: target.address(),
+            target_stride: target.stride(),
+            columns: target.columns() as u32,
+            columns_per_block: shape.columns_per_block,
+            log_n: self.log_n,
+            log_width: shape.log_width,
+            twiddles: twiddles.address(),
+            powers: tables.powers.address(),
+            low: roots.low.address(),
+            high: roots.high.address(),
+            scale: tables.scale,
+        };
+        let kernel = &kernels[(self.log_rows() - LOG_ROWS.start()) as usize];
+        launcher.launch("ntt_rows", kernel, shape.grid, shape.threads, shape.shared, &mut args![pass])
     }
 
     /// Bit-reversed coefficients of the polynomials whose values on the trace domain are `source`, into `target`, which
@@ -204,28 +229,13 @@ impl Ntt {
         self.check(source);
         self.check(target);
         assert_eq!(source.columns(), target.columns(), "one column in, one column out");
-        let rows = self.row_shape(target.columns() as u32, launcher.multiprocessors());
-        launcher.launch(
-            "ntt_inverse_rows",
+        self.rows(
+            launcher,
             &kernels.ntt_inverse_rows,
-            rows.grid,
-            rows.threads,
-            rows.shared,
-            &mut args![
-                source.address(),
-                source.stride(),
-                target.address(),
-                target.stride(),
-                target.columns() as u32,
-                rows.columns_per_block,
-                self.log_n,
-                self.log_rows(),
-                rows.log_width,
-                self.inverse_row_twiddles.address(),
-                tables.powers.address(),
-                self.inverse_roots.low.address(),
-                self.inverse_roots.high.address()
-            ],
+            source,
+            target,
+            &tables,
+            (self.inverse_row_twiddles, self.inverse_roots),
         )?;
         let (tile, threads) = self.contiguous_shape();
         launcher.launch(
@@ -263,7 +273,7 @@ impl Ntt {
         RowShape {
             grid: (tiles, columns.div_ceil(columns_per_block)),
             threads: tile / 16,
-            shared: tile_bytes(rows as u32, width.ilog2()),
+            shared: rows_bytes(rows as u32, width.ilog2()),
             log_width: width.ilog2(),
             columns_per_block,
         }
@@ -283,9 +293,14 @@ fn tile_bytes(rows: u32, log_width: u32) -> u32 {
     ((rows + rows / 16) << log_width) * 8
 }
 
-/// The greatest tile that any transform uses, for the limit that a kernel must be told of.
+/// Of the rows pass, whose tile is followed by a heap of twiddles for each lane.
+fn rows_bytes(rows: u32, log_width: u32) -> u32 {
+    tile_bytes(rows, log_width) + (16 << log_width) * 8
+}
+
+/// The most that any transform uses, for the limit that a kernel must be told of.
 pub(crate) fn max_tile_bytes() -> u32 {
-    tile_bytes(1 << 12, 2)
+    rows_bytes(1 << LOG_ROWS.end(), 2)
 }
 
 pub(crate) fn reverse(index: usize, bits: u32) -> usize {
@@ -315,11 +330,12 @@ mod tests {
 
     #[test]
     fn lengths_split_into_blocks_that_fit_a_tile() {
-        for log_n in 9..=24 {
+        for log_n in 8..=23 {
             let (rows, block) = split(log_n);
             assert_eq!(rows + block, log_n);
-            assert!((4..=12).contains(&rows) && (4..=12).contains(&block), "2^{log_n}");
+            assert!(LOG_ROWS.contains(&rows) && (4..=LOG_BLOCK_MAX).contains(&block), "2^{log_n}");
         }
+        assert_eq!([16, 18, 20, 21, 22, 23].map(split), [(4, 12), (6, 12), (8, 12), (9, 12), (10, 12), (11, 12)]);
     }
 
     #[test]

@@ -73,12 +73,9 @@ fn run(stages: &mut CudaStages, arguments: &Arguments, report: &mut Report) -> R
 fn two_processes() -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let start = || Command::new(&program).args(["random", "20"]).env("REQUIRE_GPU", "1").output();
-    let (first, second) = std::thread::scope(|scope| {
-        let first = scope.spawn(start);
-        (first.join(), start())
-    });
-    let first = first.map_err(|_| "the thread that waits for a process panicked".to_owned())?;
-    for output in [first, second] {
+    let outputs = std::thread::scope(|scope| [scope.spawn(start), scope.spawn(start)].map(std::thread::ScopedJoinHandle::join));
+    for output in outputs {
+        let output = output.map_err(|_| "the thread that waits for a process panicked".to_owned())?;
         let output = output.map_err(|error| error.to_string())?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -35,11 +35,27 @@ pub fn random(stages: &mut CudaStages, number: u32, report: &mut Report) -> Resu
 /// A loop over every instruction at 2^15 and the largest height asked for, all plans.
 pub fn mixed(stages: &mut CudaStages, log2: u32, report: &mut Report) -> Result<(), GpuError> {
     for log2 in [15, log2] {
-        // An iteration takes 223 rows of the u32 table.
-        let workload = workloads::mixed((1 << log2) * 9 / 10 / 223);
-        same_proofs(stages, &workload, &PLANS, report)?;
+        match mixed_of_height(log2) {
+            Some(workload) => same_proofs(stages, &workload, &PLANS, report)?,
+            None => report.say(&format!("mixed at 2^{log2}"), Err("no number of iterations has that height".into())),
+        }
     }
     Ok(())
+}
+
+/// As many iterations as fit into `2^log2` rows of the longest table.
+fn mixed_of_height(log2: u32) -> Option<Workload> {
+    // An iteration takes 223 rows of the u32 table; of few iterations the cascade table is the longest.
+    let mut iterations = (1 << log2) * 9 / 10 / 223;
+    while iterations > 0 {
+        let workload = workloads::mixed(iterations);
+        let (_, aet) = workload.trace().ok()?;
+        match aet.padded_height().ilog2() {
+            height if height > log2 => iterations = iterations * 3 / 4,
+            height => return (height == log2).then_some(workload),
+        }
+    }
+    None
 }
 
 fn same_proofs(stages: &mut CudaStages, workload: &Workload, plans: &[Plan], report: &mut Report) -> Result<(), GpuError> {
