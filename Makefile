@@ -82,8 +82,8 @@ generated-check:
 	scripts/generated.sh check "$(bin)/operator"
 
 .PHONY: cluster
-cluster: ## a real Kubernetes API server for the tests, into the cache: built once, for minutes; needs Go
-	@if command -v go >/dev/null; then tests/cluster/build.sh api; else \
+cluster: ## a real Kubernetes API server, helm and promtool for the tests, into the cache: built once, for minutes; needs Go
+	@if command -v go >/dev/null; then tests/cluster/build.sh api && tests/cluster/build.sh chart; else \
 		echo 'cluster: Go is missing, so the tests that need a Kubernetes will be skipped (https://go.dev/dl)'; fi
 
 .PHONY: images
