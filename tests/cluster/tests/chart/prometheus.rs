@@ -28,7 +28,9 @@ impl Promtool {
         if Command::new("apt-get").arg("--version").output().is_ok() {
             bail!("{} is missing: run `make cluster` first", path.display());
         }
-        eprintln!("SKIPPED: promtool is missing, and this system has no apt-get to fetch it. Install Prometheus and run `make cluster`.");
+        eprintln!(
+            "SKIPPED: promtool is missing, and this system has no apt-get to fetch it. Install Prometheus and run `make cluster`."
+        );
         Ok(None)
     }
 
@@ -67,8 +69,13 @@ fn alerts_are_driven_to_firing_and_back() -> Result<()> {
 
     // Of each alert, the file has a time before, one while it fires and one after.
     let tests: Value = serde_yaml_ng::from_str(&read(TESTS)?)?;
-    let steps: Vec<&Value> =
-        tests["tests"].as_array().into_iter().flatten().filter_map(|test| test["alert_rule_test"].as_array()).flatten().collect();
+    let steps: Vec<&Value> = tests["tests"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|test| test["alert_rule_test"].as_array())
+        .flatten()
+        .collect();
     let alerts = alerts()?;
     for name in names(&alerts) {
         let fires = steps.iter().filter(|step| step["alertname"] == name.as_str()).map(|step| step["exp_alerts"] != json!([]));
@@ -88,7 +95,9 @@ fn the_test_of_alerts_finds_what_is_wrong() -> Result<()> {
     ensure!(count >= 8, "only {count} alerts");
     type Fault = (&'static str, fn(&mut Value));
     let faults: [Fault; 4] = [
-        ("never fires", |rule| rule["expr"] = json!(format!("({}) and vector(1) == 2", rule["expr"].as_str().unwrap_or_default()))),
+        ("never fires", |rule| {
+            rule["expr"] = json!(format!("({}) and vector(1) == 2", rule["expr"].as_str().unwrap_or_default()))
+        }),
         ("fires always", |rule| rule["expr"] = json!("vector(1)")),
         ("fires at once", |rule| rule["for"] = json!("0m")),
         ("fires late", |rule| rule["for"] = json!("2h")),
@@ -98,7 +107,11 @@ fn the_test_of_alerts_finds_what_is_wrong() -> Result<()> {
             let mut wrong = alerts.clone();
             let rule = &mut wrong["groups"][0]["rules"][index];
             make(rule);
-            ensure!(promtool.test(&wrong).is_err(), "nobody notices that this {fault}: {}", wrong["groups"][0]["rules"][index]["alert"]);
+            ensure!(
+                promtool.test(&wrong).is_err(),
+                "nobody notices that this {fault}: {}",
+                wrong["groups"][0]["rules"][index]["alert"]
+            );
         }
     }
     Ok(())
@@ -187,7 +200,8 @@ fn dashboards_hang_together() -> Result<()> {
         }
         for (title, target) in queries(&dashboard) {
             let expression = target["expr"].as_str().context(title.clone())?;
-            let used = expression.split('$').skip(1).map(|rest| rest.split(|letter: char| !letter.is_ascii_alphanumeric()).next());
+            let used =
+                expression.split('$').skip(1).map(|rest| rest.split(|letter: char| !letter.is_ascii_alphanumeric()).next());
             for variable in used.flatten().filter(|variable| !variable.is_empty()) {
                 ensure!(defined.contains(variable), "{name}: {title}: ${variable} is not defined");
             }

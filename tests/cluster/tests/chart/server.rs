@@ -32,7 +32,10 @@ async fn cluster() -> Result<Option<&'static Cluster>> {
                 let crd = format!("crd/{name}.monitoring.coreos.com");
                 kubectl(cluster, &["wait", "--for=condition=established", "--timeout=30s", &crd])?;
             }
-            kubectl(cluster, &["wait", "--for=condition=established", "--timeout=30s", "crd/upgraderfleets.upgrader-fleet.dev"])?;
+            kubectl(
+                cluster,
+                &["wait", "--for=condition=established", "--timeout=30s", "crd/upgraderfleets.upgrader-fleet.dev"],
+            )?;
             for namespace in [NAMESPACE, TENANT, "elsewhere"] {
                 kubectl(cluster, &["create", "namespace", namespace])?;
                 let label = "pod-security.kubernetes.io/enforce=restricted";
@@ -89,7 +92,11 @@ async fn the_api_server_would_refuse_a_bad_render() -> Result<()> {
     let faults = [
         ("interval: 1m", "interval: soon", "spec.endpoints[0].interval"),
         ("severity: critical", "severity: [critical]", "spec.groups[0].rules[0].labels.severity"),
-        ("containerPort: 8080", "containerport: 8080", "unknown field \"spec.template.spec.containers[0].ports[0].containerport\""),
+        (
+            "containerPort: 8080",
+            "containerport: 8080",
+            "unknown field \"spec.template.spec.containers[0].ports[0].containerport\"",
+        ),
         ("policyTypes: [Ingress]", "policyTypes: [Incoming]", "spec.policyTypes"),
         // Pod Security: the pod of `helm test` is refused, the Deployment warned of.
         ("capabilities: {drop: [ALL]}", "capabilities: {}", "violates PodSecurity \"restricted:latest\""),
@@ -218,8 +225,10 @@ async fn helm_test(helm: &Helm, cluster: &Cluster, address: &str) -> Result<bool
     let pod = "pod/uf-upgrader-fleet-test";
     let child =
         helm.command(&["test", "uf", "--timeout=60s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("helm")?;
-    until("pod of helm test", PATIENCE, || async { Ok(get(cluster, NAMESPACE, pod).map(|_| ()).map_err(|error| format!("{error:#}"))) })
-        .await?;
+    until("pod of helm test", PATIENCE, || async {
+        Ok(get(cluster, NAMESPACE, pod).map(|_| ()).map_err(|error| format!("{error:#}")))
+    })
+    .await?;
     let pod_spec = get(cluster, NAMESPACE, pod)?;
     let arguments = pod_spec["spec"]["containers"][0]["args"].as_array().context("arguments")?.iter();
     // The cluster's DNS is not there.
@@ -273,7 +282,8 @@ async fn a_release_is_installed_upgraded_tested_and_removed() -> Result<()> {
     let lease = get(&cluster, NAMESPACE, "lease/uf-upgrader-fleet")?;
     ensure!(lease["spec"]["holderIdentity"] == "uf-upgrader-fleet", "{lease}");
     let log = operator.log();
-    let address = log.split_once("\"address\":\"").and_then(|(_, rest)| rest.split_once('"')).context(log.clone())?.0.to_owned();
+    let address =
+        log.split_once("\"address\":\"").and_then(|(_, rest)| rest.split_once('"')).context(log.clone())?.0.to_owned();
     ensure!(helm_test(&helm, &cluster, &address).await?, "helm test failed on an operator that is ready");
     drop(operator);
     ensure!(!helm_test(&helm, &cluster, &address).await?, "helm test passed without an operator");

@@ -20,8 +20,14 @@ const REFUSED: [(&str, &str); 34] = [
     ("image.pullPolicy=\"Sometimes\"", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
     ("imagePullSecrets=[\"registry\"]", "at '/imagePullSecrets/0': got string, want object"),
     ("fleetImages.upgrader=\"upgrader:1\"", "at '/fleetImages/upgrader': got string, want object"),
-    ("fleetImages.upgrader.repository=\"upgrader:1\"", "at '/fleetImages/upgrader/repository': 'upgrader:1' does not match pattern"),
-    ("fleetImages.proverPod.pullPolicy=\"Always\"", "at '/fleetImages/proverPod': additional properties 'pullPolicy' not allowed"),
+    (
+        "fleetImages.upgrader.repository=\"upgrader:1\"",
+        "at '/fleetImages/upgrader/repository': 'upgrader:1' does not match pattern",
+    ),
+    (
+        "fleetImages.proverPod.pullPolicy=\"Always\"",
+        "at '/fleetImages/proverPod': additional properties 'pullPolicy' not allowed",
+    ),
     ("crds.enabled=\"yes\"", "at '/crds/enabled': got string, want boolean"),
     ("watchNamespace=\"Tenant\"", "at '/watchNamespace': 'Tenant' does not match pattern"),
     ("watchNamespace=[\"a\",\"b\"]", "at '/watchNamespace': got array, want string"),
