@@ -73,7 +73,7 @@ helm() {
     program helm "$helm" theirs "helm.sh/helm/v4/cmd/helm@$helm"
 }
 
-# Prometheus' module does not build promtool by itself; Debian's package has it. Nothing is installed, no root is needed.
+# From Debian's package: compiling it would mean all of Prometheus' service discovery, for minutes. Nothing is installed.
 promtool() {
     [[ -x "$bin/promtool" ]] && return
     if type -P promtool >/dev/null; then

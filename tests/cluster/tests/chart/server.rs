@@ -23,6 +23,7 @@ async fn cluster() -> Result<Option<&'static Cluster>> {
     let start = || async {
         let cluster = Cluster::start(Tier::Api).await?;
         if let Some(cluster) = &cluster {
+            // Small enough for the annotation of a client-side apply.
             kubectl(cluster, &["apply", "-f", &path("crds")])?;
             // Those of Prometheus' operator itself, from its Go module.
             let folder = cluster.program("helm").parent().and_then(Path::parent).context("a cache")?.join("definitions");
@@ -130,9 +131,6 @@ async fn the_plain_manifest_and_the_example_are_taken() -> Result<()> {
     for example in examples {
         dry_run(&cluster, "example", &serde_yaml_ng::to_string(&example)?)?;
     }
-    // And the definition alone, without --server-side: it is small enough for the annotation of a client-side apply.
-    let other = Cluster::start(Tier::Api).await?.context("a cluster")?;
-    kubectl(&other, &["apply", "-f", &path("crds")])?;
     Ok(())
 }
 
