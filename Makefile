@@ -17,6 +17,7 @@ export RUST_MIN_STACK := 33554432
 bin := $(CARGO_TARGET_DIR)/release
 flags := --release --workspace --locked
 images := $(cache)/images
+version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 cargo_deny_version := 0.20.2
 cargo_deny := $(cache)/tools/bin/cargo-deny
@@ -91,11 +92,13 @@ cluster: ## a real Kubernetes API server, helm and promtool for the tests, into 
 
 .PHONY: images
 images: build ## images of operator, upgrader and prover pod, $(REGISTRY)/NAME:$(VERSION), as archives and in docker if there
-	scripts/images.sh "$(bin)" "$(or $(REGISTRY),localhost)" "$(or $(VERSION),0.1.0)" "$(images)"
+	scripts/images.sh "$(bin)" "$(or $(REGISTRY),localhost)" "$(or $(VERSION),$(version))" "$(images)"
 
 .PHONY: images-check
-images-check: images ## runs the programs in their images, as containers would; no container engine, but root
-	scripts/images-check.sh "$(images)"
+images-check: ## runs the programs in their images, as containers would; needs no container engine, but root and apt
+	@if [[ $$(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then \
+		$(MAKE) --no-print-directory images && scripts/images-check.sh "$(images)"; else \
+		echo 'images-check: skipped, it needs root and the apt of Debian or Ubuntu'; fi
 
 ##@ Measure
 .PHONY: bench
