@@ -262,6 +262,9 @@ async fn a_release_is_installed_upgraded_tested_and_removed() -> Result<()> {
     for line in ["helm test uf -n upgrader-fleet", "kubectl get uf", "rollout status deployment/uf-upgrader-fleet"] {
         ensure!(notes.contains(line), "the notes lack {line}: {notes}");
     }
+    // And its example can be pasted: the end of a here-document stands at the start of a line.
+    let example = notes.split_once("<<Y\n").and_then(|(_, rest)| rest.split_once("\nY\n")).context(notes.clone())?.0;
+    dry_run(&cluster, "notes", example)?;
     kubectl(&cluster, &["create", "namespace", TENANT])?;
     fleet(&cluster, TENANT, "")?;
     let refused = fleet(&cluster, TENANT, ", suspend: true").err().map(|error| format!("{error:#}")).unwrap_or_default();
