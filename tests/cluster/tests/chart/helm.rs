@@ -67,12 +67,15 @@ impl Helm {
         text(&output).map_err(|error| error.context(format!("helm {}", arguments.join(" "))))
     }
 
+    /// Renders the chart as a release of this name.
+    pub fn template_as(&self, release: &str, arguments: &[&str]) -> Result<String> {
+        let chart = repository("charts/upgrader-fleet").display().to_string();
+        self.run(&[&["template", release, &chart, KUBERNETES], arguments].concat())
+    }
+
     /// Renders the chart.
     pub fn template(&self, arguments: &[&str]) -> Result<String> {
-        let chart = repository("charts/upgrader-fleet").display().to_string();
-        let mut all = vec!["template", "uf", chart.as_str(), KUBERNETES];
-        all.extend(arguments);
-        self.run(&all)
+        self.template_as("uf", arguments)
     }
 
     /// Renders the chart with a set of values, for a cluster that has Prometheus' operator.

@@ -83,7 +83,7 @@ fn renders_are_what_they_were() -> Result<()> {
 fn the_install_manifest_is_the_charts() -> Result<()> {
     let Some(helm) = Helm::find()? else { return Ok(()) };
     // Nothing of helm in it: no hooks, no annotation that only helm reads, no label that says that helm looks after it.
-    let render = helm.template(&["--name-template=upgrader-fleet", "--skip-tests", "--set=crds.keep=false"])?;
+    let render = helm.template_as("upgrader-fleet", &["--skip-tests", "--set=crds.keep=false"])?;
     let own = |line: &&str| {
         !["helm.sh/", "app.kubernetes.io/managed-by: Helm", "# Source:"]
             .iter()
@@ -144,8 +144,8 @@ fn names_and_labels_stay_within_the_limits() -> Result<()> {
     let Some(helm) = Helm::find()? else { return Ok(()) };
     // Helm takes release names of up to 53 letters. A label's value and a Service's name have 63.
     let release = "x".repeat(53);
-    let sets = ["--api-versions=monitoring.coreos.com/v1", "--values", &values_file("monitored")];
-    let render = helm.template(&[&["--name-template", &release], &sets[..]].concat())?;
+    let set = ["--api-versions=monitoring.coreos.com/v1", "--values", &values_file("monitored")];
+    let render = helm.template_as(&release, &set)?;
     let documents = documents(&render)?;
     for (_, object) in &documents {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
