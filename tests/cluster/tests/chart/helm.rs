@@ -70,7 +70,7 @@ impl Helm {
     /// Renders the chart as a release of this name.
     pub fn template_as(&self, release: &str, arguments: &[&str]) -> Result<String> {
         let chart = repository("charts/upgrader-fleet").display().to_string();
-        self.run(&[&["template", release, &chart, KUBERNETES], arguments].concat())
+        self.run(&[&["template", release, &chart, KUBERNETES][..], arguments].concat())
     }
 
     /// Renders the chart.
