@@ -86,6 +86,16 @@ fn alerts_are_driven_to_firing_and_back() -> Result<()> {
     Ok(())
 }
 
+/// What could be wrong with an alert, and how to make it so.
+type Fault = (&'static str, fn(&Value) -> (&'static str, String));
+
+const FAULTS: [Fault; 4] = [
+    ("never fires", |rule| ("expr", format!("({}) and vector(1) == 2", rule["expr"].as_str().unwrap_or_default()))),
+    ("fires always", |_| ("expr", "vector(1)".to_owned())),
+    ("fires at once", |_| ("for", "0m".to_owned())),
+    ("fires late", |_| ("for", "2h".to_owned())),
+];
+
 #[test]
 fn the_test_of_alerts_finds_what_is_wrong() -> Result<()> {
     let Some(promtool) = Promtool::find()? else { return Ok(()) };
@@ -93,20 +103,12 @@ fn the_test_of_alerts_finds_what_is_wrong() -> Result<()> {
     promtool.test(&alerts).context("the rules as they are")?;
     let count = names(&alerts).len();
     ensure!(count >= 8, "only {count} alerts");
-    type Fault = (&'static str, fn(&mut Value));
-    let faults: [Fault; 4] = [
-        ("never fires", |rule| {
-            rule["expr"] = json!(format!("({}) and vector(1) == 2", rule["expr"].as_str().unwrap_or_default()))
-        }),
-        ("fires always", |rule| rule["expr"] = json!("vector(1)")),
-        ("fires at once", |rule| rule["for"] = json!("0m")),
-        ("fires late", |rule| rule["for"] = json!("2h")),
-    ];
     for index in 0..count {
-        for (fault, make) in faults {
+        for (fault, make) in FAULTS {
             let mut wrong = alerts.clone();
             let rule = &mut wrong["groups"][0]["rules"][index];
-            make(rule);
+            let (field, value) = make(rule);
+            rule[field] = json!(value);
             ensure!(
                 promtool.test(&wrong).is_err(),
                 "nobody notices that this {fault}: {}",
