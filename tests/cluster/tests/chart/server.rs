@@ -300,6 +300,11 @@ async fn a_release_is_installed_upgraded_tested_and_removed() -> Result<()> {
     get(&cluster, TENANT, "upgraderfleet/main").context("the fleet is gone")?;
     helm.run(&["install", "uf", &chart]).context("the definition that was kept is in the way")?;
 
+    // Also when the definition is taken out of the release: the fleets are still there.
+    helm.run(&["upgrade", "uf", &chart, "--set=crds.enabled=false"])?;
+    get(&cluster, TENANT, "upgraderfleet/main").context("the fleet is gone")?;
+    helm.run(&["upgrade", "uf", &chart]).context("the definition that was kept is in the way")?;
+
     // Unless the user wanted it gone.
     helm.run(&["upgrade", "uf", &chart, "--set=crds.keep=false"])?;
     helm.run(&["uninstall", "uf"])?;
