@@ -16,6 +16,8 @@ export RUST_MIN_STACK := 33554432
 
 bin := $(CARGO_TARGET_DIR)/release
 flags := --release --workspace --locked
+images := $(cache)/images
+version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 cargo_deny_version := 0.20.2
 cargo_deny := $(cache)/tools/bin/cargo-deny
@@ -72,9 +74,11 @@ openapi-check:
 	scripts/openapi.sh check "$(bin)/prover-pod"
 
 .PHONY: generate
-generate: ## writes crds/, the chart's role and alerts, and docs/upgraderfleet.md from the code
+generate: ## writes crds/, the chart's role and alerts, docs/upgraderfleet.md, deploy/ and the stored renders of the chart
 	cargo build $(flags) --bin operator
 	scripts/generated.sh write "$(bin)/operator"
+	@if command -v go >/dev/null; then tests/cluster/build.sh helm && WRITE_RENDERS=1 cargo test $(flags) --test chart renders::; else \
+		echo 'generate: Go is missing, and with it helm: deploy/ and the renders of the chart are as before (https://go.dev/dl)'; fi
 
 .PHONY: generated-check
 generated-check:
@@ -82,13 +86,19 @@ generated-check:
 	scripts/generated.sh check "$(bin)/operator"
 
 .PHONY: cluster
-cluster: ## a real Kubernetes API server for the tests, into the cache: built once, for minutes; needs Go
-	@if command -v go >/dev/null; then tests/cluster/build.sh api; else \
+cluster: ## a real Kubernetes API server, helm and promtool for the tests, into the cache: built once, for minutes; needs Go
+	@if command -v go >/dev/null; then tests/cluster/build.sh api && tests/cluster/build.sh chart; else \
 		echo 'cluster: Go is missing, so the tests that need a Kubernetes will be skipped (https://go.dev/dl)'; fi
 
 .PHONY: images
-images: build ## images of operator, upgrader and prover pod, as $(REGISTRY)/NAME:VERSION
-	scripts/images.sh "$(bin)" "$(or $(REGISTRY),localhost)" "$(or $(VERSION),0.1.0)"
+images: build ## images of operator, upgrader and prover pod, $(REGISTRY)/NAME:$(VERSION), as archives and in docker if there
+	scripts/images.sh "$(bin)" "$(or $(REGISTRY),localhost)" "$(or $(VERSION),$(version))" "$(images)"
+
+.PHONY: images-check
+images-check: ## runs the programs in their images, as containers would; needs no container engine, but root and apt
+	@if [[ $$(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then \
+		$(MAKE) --no-print-directory images && scripts/images-check.sh "$(images)"; else \
+		echo 'images-check: skipped, it needs root and the apt of Debian or Ubuntu'; fi
 
 ##@ Measure
 .PHONY: bench

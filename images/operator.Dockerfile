@@ -1,10 +1,14 @@
-# The operator. Build from the repository: make images REGISTRY=...
-# syntax=docker/dockerfile:1
-ARG DEBIAN=bookworm
-FROM debian:${DEBIAN}-slim
-# Reproducible: nothing is installed, the binary is copied with a fixed time. It needs glibc and nothing else; certificates of
-# the API server come with the ServiceAccount.
-COPY --chmod=0755 operator /usr/local/bin/operator
+# The operator. `make images` builds it; see scripts/images.sh for what lies in the context.
+FROM scratch
+# glibc, certificate authorities and the names of users, nothing else: no shell, no package manager.
+COPY rootfs/ /
+COPY operator /usr/local/bin/operator
+LABEL org.opencontainers.image.title="operator"
+LABEL org.opencontainers.image.description="Turns UpgraderFleet resources into upgrader and prover pods"
+LABEL org.opencontainers.image.source="https://github.com/upgrader-fleet/upgrader-fleet"
+LABEL org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/usr/local/bin
+# By number: the kubelet's runAsNonRoot cannot look names up.
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/operator"]
 CMD ["run"]

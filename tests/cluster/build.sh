@@ -5,6 +5,7 @@
 #   build.sh api     etcd, API server, kubectl: what `make test` needs
 #   build.sh fake    and controller manager, scheduler, kwok (simulated nodes)
 #   build.sh helm    helm
+#   build.sh chart   helm, promtool and the definitions of Prometheus' operator: what the tests of the chart need
 #   build.sh real    all of these and what a node needs: kubelet, kube-proxy, containerd, CoreDNS
 #
 # Needs Go as new as go.mod says. Nothing is written into the checkout.
@@ -20,6 +21,7 @@ if ! command -v go >/dev/null; then
 fi
 
 kubernetes="$(sed -n 's|^\tk8s.io/kubernetes v\([0-9.]*\).*|\1|p' go.mod | head -1)"
+prometheus_operator=v0.85.0
 kwok=v0.8.0 helm=v4.3.1 containerd=v2.4.1 coredns=v1.15.0
 minor="${kubernetes#1.}"
 
@@ -71,6 +73,47 @@ helm() {
     program helm "$helm" theirs "helm.sh/helm/v4/cmd/helm@$helm"
 }
 
+# From Debian's package: compiling it would mean all of Prometheus' service discovery, for minutes. Nothing is installed.
+promtool() {
+    [[ -x "$bin/promtool" ]] && return
+    if type -P promtool >/dev/null; then
+        ln -sf "$(type -P promtool)" "$bin/promtool"
+        return
+    fi
+    if ! command -v apt-get >/dev/null; then
+        echo "tests/cluster: no promtool and no apt-get, so the tests of the alerts will be skipped (https://prometheus.io/download)" >&2
+        return
+    fi
+    local folder
+    folder="$(mktemp -d)"
+    # The lists may be missing, as in a fresh container; only root can fetch them.
+    (cd "$folder" && { download || { [[ $(id -u) -eq 0 ]] && apt-get update -qq && download; }; } && dpkg -x prometheus_*.deb .) ||
+        { echo "tests/cluster: cannot fetch Debian's prometheus; run apt-get update, or install promtool" >&2; rm -rf "$folder"; exit 1; }
+    mv "$folder/usr/bin/promtool" "$bin/promtool"
+    rm -rf "$folder"
+}
+
+download() {
+    apt-get download -qq -o APT::Sandbox::User=root prometheus
+}
+
+# The schemas by which a cluster checks ServiceMonitors and PrometheusRules, as their authors ship them.
+definitions() {
+    local module="github.com/prometheus-operator/prometheus-operator@$prometheus_operator" target="$cache/cluster/definitions" folder
+    [[ "$(cat "$target/version" 2>/dev/null)" == "$prometheus_operator" ]] && return
+    folder="$(cd / && go mod download "$module" && go list -m -f '{{.Dir}}' "$module")"
+    mkdir -p "$target"
+    cp "$folder"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml "$target"
+    chmod -R u+w "$target"
+    echo "$prometheus_operator" >"$target/version"
+}
+
+chart() {
+    helm
+    promtool
+    definitions
+}
+
 node() {
     kubernetes kubelet
     kubernetes kube-proxy
@@ -85,9 +128,10 @@ case "$tier" in
 api) api ;;
 fake) fake ;;
 helm) helm ;;
+chart) chart ;;
 real) fake && helm && node ;;
 *)
-    echo "usage: tests/cluster/build.sh api|fake|helm|real" >&2
+    echo "usage: tests/cluster/build.sh api|fake|helm|chart|real" >&2
     exit 2
     ;;
 esac
