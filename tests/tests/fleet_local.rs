@@ -93,7 +93,8 @@ impl Local {
                     let path = entry?.path();
                     let text = fs::read_to_string(&path)?;
                     let tail: Vec<&str> = text.lines().rev().take(15).collect();
-                    logs += &format!("--- {}\n{}\n", path.display(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                    let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+                    logs.extend(["--- ", &path.display().to_string(), "\n", &tail, "\n"]);
                 }
                 bail!("not in time: {what} (ended: {ended:?})\n{}{}\n{logs}", self.read("out"), self.read("err"));
             }
@@ -303,7 +304,7 @@ fn a_fleet_whose_parent_is_killed_leaves_nothing_running_and_its_directory_can_b
         .spawn()?;
     again.stdin.take().context("is piped")?.write_all(manifest()?.as_bytes())?;
     local.child = again;
-    local.until("it runs again", |local| local.status())?;
+    local.until("it runs again", Local::status)?;
     ensure!(fs::read(local.dir().join("fleet-secret"))? == secret);
 
     // Two signals end it at once, whatever is under way.

@@ -23,7 +23,7 @@ fn spec(name: &str, role: Role, script: &str) -> ProcessSpec {
         url: String::new(),
         gate,
         restart: fast,
-        grace: Duration::from_secs(600),
+        grace: Duration::from_mins(10),
         class: None,
         device: None,
     }
