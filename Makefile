@@ -37,7 +37,7 @@ build: deps ## all binaries, into $(CARGO_TARGET_DIR)/release
 .PHONY: install
 install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
 	install -d "$(or $(PREFIX),/usr/local)/bin"
-	install -m 0755 $(addprefix $(bin)/,prover-pod prover-proxy upgrader fleet operator) "$(or $(PREFIX),/usr/local)/bin"
+	install -m 0755 $(addprefix $(bin)/,prover-pod prover-proxy upgrader fleet operator dev-node) "$(or $(PREFIX),/usr/local)/bin"
 
 ##@ Check
 .PHONY: test

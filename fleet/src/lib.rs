@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod explain;
 pub mod input;
+pub mod local;
 pub mod pods;
 pub mod program;
 pub mod progress;

@@ -58,7 +58,7 @@ pub fn render(pods: &[PodReport], format: Format) -> Result<String, serde_json::
     }
 }
 
-fn table<const N: usize>(header: [&str; N], numbers: &[usize]) -> Table {
+pub(crate) fn table<const N: usize>(header: [&str; N], numbers: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for &column in numbers {
@@ -104,7 +104,7 @@ fn state(capacity: &Capacity) -> &'static str {
     }
 }
 
-fn device_table(pods: &[PodReport]) -> Table {
+pub(crate) fn device_table(pods: &[PodReport]) -> Table {
     let header = ["POD", "WORKER", "DEVICE", "BACKEND", "STATE", "RUNNING", "MEMORY", "RESTARTS", "WRONG PROOFS", "MAX HEIGHT"];
     let mut table = table(header, &[1, 5, 6, 7, 8, 9]);
     for pod in pods {

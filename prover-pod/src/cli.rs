@@ -28,6 +28,8 @@ pub enum Command {
     Worker(Worker),
     /// Say in plain words why the GPU is or is not used. Ends with 0 when it is usable, with 1 when it is not.
     Doctor(Doctor),
+    /// Print, as JSON, the GPUs that a pod here would prove on and the memory that is free. Proves nothing.
+    Devices,
     /// Measure CPU and GPU at each height, and write the table that `serve --routing` reads.
     Bench(Bench),
     /// Print the API's description (OpenAPI 3.1).

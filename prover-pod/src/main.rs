@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             work(&options).map_err(anyhow::Error::from)
         }
         Command::Doctor(options) => return doctor(&options),
+        Command::Devices => devices(),
         Command::Bench(options) => {
             start_logging(LogFormat::Text);
             bench(&options)
@@ -53,6 +54,11 @@ fn doctor(options: &Doctor) -> ExitCode {
         print!("{}", prover_pod::gpu::doctor::text(&report));
     }
     if report.gpu_is_usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn devices() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&prover_pod::gpu::found::look())?);
+    Ok(())
 }
 
 fn bench(options: &Bench) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod monitoring;
 mod node;
 mod provers;
 mod status;
+mod unknown;
 mod upgraders;
 mod validation;
 

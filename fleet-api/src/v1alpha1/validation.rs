@@ -115,6 +115,9 @@ impl Found {
         if !is_coins(&gobbling.min_fee) {
             self.add("spec.upgraders.gobbling.minFee", "not a decimal number of coins, for example \"0.01\"");
         }
+        if let Some(address) = &upgraders.receiving_address {
+            self.range("spec.upgraders.receivingAddress", "characters", address.len(), 1, 8192);
+        }
         self.range("spec.upgraders.maxNumProofs", "proofs", upgraders.max_num_proofs, 1, 256);
         self.range("spec.upgraders.maxSurge", "shards", upgraders.max_surge, 1, 128);
         self.range("spec.upgraders.maxUnavailable", "shards", upgraders.max_unavailable, 1, 128);

@@ -8,14 +8,18 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use crate::explain::{render, telling};
+use crate::local::plan::Role;
+use crate::pods::LocalArgs;
 
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     /// The transaction's id, as the node's mempool lists it
     txid: String,
     /// Where upgraders listen, such as http://127.0.0.1:9810; all of them are asked
-    #[arg(long, env = "UPGRADER_FLEET_UPGRADERS", value_delimiter = ',', required = true)]
+    #[arg(long, env = "UPGRADER_FLEET_UPGRADERS", value_delimiter = ',')]
     upgraders: Vec<String>,
+    #[command(flatten)]
+    local: LocalArgs,
     /// Print what the upgrader says, as JSON
     #[arg(long)]
     json: bool,
@@ -27,9 +31,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Explain {
     /// Asks every upgrader and shows what the one says that knows most.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let Self { txid, upgraders, json } = self;
+        let Self { txid, upgraders, local, json } = self;
         let is_id = txid.len() == 80 && txid.bytes().all(|byte| byte.is_ascii_hexdigit());
         ensure!(is_id, "{txid:?} is no transaction id: those have 80 hexadecimal digits");
+        let upgraders = match local.fleet(!upgraders.is_empty())? {
+            Some(fleet) => fleet.urls(Role::Upgrader),
+            None => upgraders,
+        };
+        if upgraders.is_empty() {
+            bail!("no upgraders: name them with --upgraders http://HOST:PORT, or a fleet of this machine with --local DIR");
+        }
         let http = crate::explain::client(PATIENCE)?;
         let answers = join_all(upgraders.iter().map(async |url| {
             let url = format!("{}/explain/{txid}", url.trim_end_matches('/'));
@@ -47,7 +58,9 @@ impl Explain {
                 Err(error) => eprintln!("fleet: {error:#}"),
             }
         }
-        let Some(explanation) = telling(explanations) else { bail!("no upgrader answers; check --upgraders") };
+        let Some(explanation) = telling(explanations) else {
+            bail!("no upgrader answers; are they up, and is this where they listen?")
+        };
         if json {
             println!("{}", serde_json::to_string_pretty(&explanation)?);
         } else {

@@ -2,6 +2,7 @@
 
 mod example;
 mod explain;
+mod local;
 mod prove;
 mod status;
 mod verify;
@@ -24,7 +25,9 @@ pub struct Cli {
 enum Command {
     /// Proves a job, a Triton assembly program or a whole transaction on prover pods
     Prove(prove::Prove),
-    /// Shows pods, devices, queues and capacity
+    /// Runs a fleet's manifest as processes of this machine: prover pods, upgraders with their shards, a dev node if wanted
+    Local(local::Local),
+    /// Shows pods, devices, queues and capacity, and the upgraders of a fleet on this machine
     Status(status::Status),
     /// Says what upgraders do with a transaction, and why not
     Explain(explain::Explain),
@@ -48,6 +51,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Prove(prove) => prove.run().await,
+            Command::Local(local) => local.run().await,
             Command::Status(status) => status.run().await,
             Command::Explain(explain) => explain.run().await,
             Command::Verify(verify) => verify.run().await,

@@ -2,8 +2,13 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
+use crate::local::record::FleetRecord;
+use crate::local::sight::{Counts, Sight, UpgraderAnswer, Watcher};
+use crate::local::table;
 use crate::pods::{self, PodArgs};
-use crate::status::{Answer, Format, render};
+use crate::status::{Answer, Format, PodReport, device_table, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Status {
@@ -16,9 +21,43 @@ pub struct Status {
 
 impl Status {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let pods = pods::reports(&self.pods.connect()?).await;
-        println!("{}", render(&pods, self.output)?);
+        let pods = if let Some(fleet) = self.pods.fleet()? {
+            let sight = Watcher::new(&fleet)?.look().await;
+            println!("{}", fleet_text(&fleet, &sight, self.output)?);
+            sight.pods
+        } else {
+            let pods = pods::reports(&self.pods.connect()?).await;
+            println!("{}", render(&pods, self.output)?);
+            pods
+        };
         let any_up = pods.iter().any(|pod| matches!(pod.answer, Answer::Up { .. }));
         Ok(if any_up { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// A fleet of this machine: the upgraders, too.
+fn fleet_text(fleet: &FleetRecord, sight: &Sight, format: Format) -> serde_json::Result<String> {
+    let counts: Vec<Counts> = sight
+        .upgraders
+        .iter()
+        .map(|upgrader| match &upgrader.answer {
+            UpgraderAnswer::Up(state) => state.counts,
+            UpgraderAnswer::Down { .. } => Counts::default(),
+        })
+        .collect();
+    let summary = table::summary(fleet, sight, &counts);
+    let tables =
+        [summary.line(), table::upgraders(fleet, sight, &counts, usize::MAX), table::provers(fleet, sight, usize::MAX)]
+            .join("\n\n");
+    Ok(match format {
+        Format::Table => tables,
+        Format::Wide => format!("{tables}\n\n{}", device_table(&sight.pods).trim_fmt()),
+        Format::Json => {
+            let pods: &[PodReport] = &sight.pods;
+            let whole = json!({
+                "fleet": summary, "processes": fleet.processes, "upgraders": sight.upgraders, "pods": pods,
+            });
+            serde_json::to_string_pretty(&whole)?
+        }
+    })
 }

@@ -4,5 +4,6 @@ pub mod bench;
 pub mod choice;
 pub mod devices;
 pub mod doctor;
+pub mod found;
 pub mod nvml;
 pub mod table;

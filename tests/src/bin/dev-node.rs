@@ -3,6 +3,8 @@
 //! ```console
 //! $ dev-node --listen 127.0.0.1:9797 --arrivals 2 --block-interval 60
 //! ```
+//!
+//! What it does has variables, too: `fleet local --devnet` hands its environment down.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use anyhow::Result;
 use clap::Parser;
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use neptune_primitives::network::Network;
+use tokio::signal::unix::{SignalKind, signal};
 use upgrader_fleet_tests::devnode::{Chain, DevNode};
 
 /// A node for trying out upgraders: mock proofs, a wallet that pays itself, the JSON-RPC of neptune-core
@@ -24,16 +27,16 @@ struct Options {
     #[arg(long, default_value = "regtest")]
     network: Network,
     /// Coins of 100 that its wallet begins with; each transaction spends one, each block brings one
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, env = "DEV_NODE_COINS", default_value_t = 100)]
     coins: usize,
     /// Transactions sent per minute
-    #[arg(long, default_value_t = 6.0, value_parser = positive)]
+    #[arg(long, env = "DEV_NODE_ARRIVALS", default_value_t = 6.0, value_parser = positive)]
     arrivals: f64,
     /// Seconds between blocks
-    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    #[arg(long, env = "DEV_NODE_BLOCK_INTERVAL", default_value_t = 60.0, value_parser = positive)]
     block_interval: f64,
     /// What each transaction pays
-    #[arg(long, default_value = "1", value_parser = NativeCurrencyAmount::coins_from_str)]
+    #[arg(long, env = "DEV_NODE_FEE", default_value = "1", value_parser = NativeCurrencyAmount::coins_from_str)]
     fee: NativeCurrencyAmount,
 }
 
@@ -60,6 +63,7 @@ async fn run(options: Options) -> Result<()> {
     let mut arrivals = tokio::time::interval(pause(60.0 / options.arrivals).max(Duration::from_millis(1)));
     let mut blocks = tokio::time::interval(pause(options.block_interval).max(Duration::from_millis(1)));
     blocks.tick().await;
+    let mut terminate = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             _ = arrivals.tick() => match node.chain().send(options.fee) {
@@ -74,6 +78,7 @@ async fn run(options: Options) -> Result<()> {
                 interrupted?;
                 return Ok(());
             }
+            _ = terminate.recv() => return Ok(()),
         }
     }
 }
