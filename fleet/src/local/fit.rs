@@ -113,7 +113,7 @@ fn provers(spec: &mut UpgraderFleetSpec, notes: &mut Vec<String>, refused: &mut 
     }
 }
 
-/// As the upgrader has it: fees need an address, and whoever has none works for free and says so. Mock coins are worth nothing.
+/// As the resource says: fees need an address, and whoever has none works for free.
 fn fees(spec: &mut UpgraderFleetSpec, notes: &mut Vec<String>, refused: &mut Refused) {
     let network = spec.network;
     let is_free = spec.upgraders.gobbling.min_fee.bytes().all(|digit| matches!(digit, b'0' | b'.'));
@@ -123,18 +123,14 @@ fn fees(spec: &mut UpgraderFleetSpec, notes: &mut Vec<String>, refused: &mut Ref
                 refused.add("spec.upgraders.receivingAddress", why);
             }
         }
-        None if is_free => {}
-        None if network.is_mock() => {
-            "0".clone_into(&mut spec.upgraders.gobbling.min_fee);
-            notes.push(format!(
-                "no spec.upgraders.receivingAddress: all is upgraded for free, as coins of {network} are worth nothing"
-            ));
-        }
-        None if spec.upgraders.mode == UpgraderMode::Node => {}
+        None if is_free || spec.upgraders.mode == UpgraderMode::Node => {}
         None => {
-            let message = "missing, so fees have nowhere to go; write an address (`neptune-cli next-receiving-address`), or \
-                           gobbling: {minFee: \"0\"} to upgrade for free";
-            refused.add("spec.upgraders.receivingAddress", message);
+            "0".clone_into(&mut spec.upgraders.gobbling.min_fee);
+            notes.push(
+                "no spec.upgraders.receivingAddress: all is upgraded for free; fees need an address (`neptune-cli \
+                 next-receiving-address`)"
+                    .to_owned(),
+            );
         }
     }
 }

@@ -51,7 +51,6 @@ fn what_cannot_be_done_is_refused_with_what_to_do_instead() {
             on_regtest("provers", json!({ "resources": { "limits": { "memory": "lots" } } })),
             "spec.provers.resources.limits.memory: not a quantity of bytes",
         ),
-        (main(json!({})), "spec.upgraders.receivingAddress: missing, so fees have nowhere to go"),
         (main(json!({ "receivingAddress": "nolgam1nonsense" })), "spec.upgraders.receivingAddress: this is no address on main"),
     ];
     for (spec, message) in cases {

@@ -79,6 +79,19 @@ fn a_minimal_fleet_is_these_objects() {
 }
 
 #[test]
+fn whoever_has_no_address_for_fees_works_for_free() {
+    let fee = |resource: &UpgraderFleet, shard: &str| {
+        let objects = build(resource);
+        let args = container(find(&objects, Kind::Deployment, shard))["args"].as_array().cloned().unwrap_or_default();
+        let texts: Vec<String> = args.iter().filter_map(|arg| arg.as_str().map(str::to_owned)).collect();
+        let has_address = texts.iter().any(|text| text.starts_with("--fee-address="));
+        (has_address, texts.into_iter().find(|text| text.starts_with("--min-gobbling-fee=")))
+    };
+    assert_eq!(fee(&minimal(), "prod-d1-r0"), (false, Some("--min-gobbling-fee=0".to_owned())));
+    assert_eq!(fee(&everything(), "prod-d4-r0"), (true, Some("--min-gobbling-fee=0.01".to_owned())));
+}
+
+#[test]
 fn all_objects_are_owned_and_labelled_and_their_names_fit() {
     for resource in [minimal(), node_mode(), everything()] {
         for object in build(&resource) {

@@ -63,12 +63,14 @@ fn template(
     filter: &str,
 ) -> Result<PodTemplateSpec, BuildError> {
     let upgraders = &spec.upgraders;
+    // Without an address for fees all is upgraded for free, as the resource promises; an upgrader wants that said.
+    let min_fee = if upgraders.receiving_address.is_some() { upgraders.gobbling.min_fee.as_str() } else { "0" };
     let mut args = vec![
         format!("--network={}", spec.network.node_name()),
         "--tx-proof-upgrading".to_owned(),
         format!("--tx-upgrade-filter={filter}"),
         format!("--gobbling-fraction={}", upgraders.gobbling.fraction),
-        format!("--min-gobbling-fee={}", upgraders.gobbling.min_fee),
+        format!("--min-gobbling-fee={min_fee}"),
         format!("--max-num-proofs={}", upgraders.max_num_proofs),
         format!("--provers=dns+http://{}.{}.svc:{PROVER_PORT}", fleet.provers_service(), fleet.namespace),
         format!("--prover-token-file={}/token", pod::TOKEN_DIRECTORY),
