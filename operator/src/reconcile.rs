@@ -35,6 +35,8 @@ pub type Guarded = DeserializeGuard<UpgraderFleet>;
 const LIMIT: Duration = Duration::from_mins(1);
 /// A look without any reason.
 const RESYNC: Duration = Duration::from_mins(10);
+/// A look after a change.
+const SOON: Duration = Duration::from_secs(5);
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
 /// How often the status is written for nothing but another length of the queue.
@@ -85,6 +87,16 @@ impl Context {
         token_every: Duration,
     ) -> Self {
         Self { caches, answers, tokens, writer, recorder, metrics, defaults, token_every, notes: Mutex::default() }
+    }
+
+    /// Forgets a fleet that is gone or going. All of it would be learned again.
+    pub fn forget(&self, meta: &kube::api::ObjectMeta) {
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        self.metrics.forget(namespace, name);
+        self.tokens.forget(namespace, name);
+        self.writer.forget(namespace, name);
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
     }
 
     fn with_notes<T>(&self, uid: &str, read: impl FnOnce(&mut Notes) -> T) -> T {
@@ -150,7 +162,7 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let fleet = Fleet::new(resource, &context.defaults)?;
     let uid = resource.uid().unwrap_or_default();
     if resource.metadata.deletion_timestamp.is_some() {
-        forget(resource, &fleet, &uid, context);
+        context.forget(&resource.metadata);
         return Ok(Action::await_change());
     }
 
@@ -164,6 +176,7 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let mut trouble: Option<(&str, String)> = None;
     let mut failure = None;
     let mut wanted = None;
+    let mut changed = false;
     let mut counts = BTreeMap::new();
     if let Some(first) = violations.first() {
         let more = violations.len() - 1;
@@ -181,8 +194,8 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
             Ok((wish, objects)) => {
                 // Apply.
                 let steps = plan(&wish, &observed.shards.iter().map(|(key, shard)| (*key, shard.workload.clone())).collect());
-                let errors = write(&fleet, &uid, &observed, objects, &steps, context).await;
-                failure = summary(errors);
+                let written = write(&fleet, &uid, &observed, objects, &steps, context).await;
+                (failure, changed) = (summary(written.errors), written.changed);
                 wanted = Some(wish);
             }
         }
@@ -205,6 +218,7 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
         observed: &observed,
         desired: &counts,
         trouble,
+        changed,
         before: before.as_ref(),
         now: Time(now),
     };
@@ -213,25 +227,21 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
     match failure {
         Some(error) => Err(error),
+        // What was changed says so by its watch; in case it does not, soon.
+        None if changed => Ok(Action::requeue(SOON)),
         None => Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource))),
     }
 }
 
 /// The fleet's own objects and pods.
 fn seen(fleet: &Fleet<'_>, uid: &str, before: Option<&UpgraderFleetStatus>, context: &Context, now: Timestamp) -> Observed {
-    let in_namespace = |meta: &kube::api::ObjectMeta| meta.namespace.as_deref() == Some(fleet.namespace);
-    let own = |meta: &kube::api::ObjectMeta| {
-        in_namespace(meta) && meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid)
-    };
-    let mut deployments = context.caches.deployments.state();
+    let own = |meta: &kube::api::ObjectMeta| meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid);
+    let (namespace, name, caches) = (fleet.namespace, fleet.name, &context.caches);
+    let mut deployments = caches.deployments.of_fleet(namespace, name);
     deployments.retain(|object| own(&object.metadata));
-    let mut sets = context.caches.stateful_sets.state();
+    let mut sets = caches.stateful_sets.of_fleet(namespace, name);
     sets.retain(|object| own(&object.metadata));
-    let mut pods = context.caches.pods.state();
-    pods.retain(|pod| {
-        let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(crate::build::FLEET_LABEL));
-        in_namespace(&pod.metadata) && label.is_some_and(|name| name == fleet.name)
-    });
+    let pods = caches.pods.of_fleet(namespace, name);
     observe(&deployments, &sets, &pods, &context.answers, before, now)
 }
 
@@ -270,6 +280,14 @@ fn prover_counts(resource: &UpgraderFleet, observed: &Observed, uid: &str, conte
     resource.spec.prover_kinds().map(|(name, provers)| (name.to_owned(), count(name, provers))).collect()
 }
 
+/// What became of the writes of one look.
+#[derive(Default)]
+struct Written {
+    errors: Vec<Error>,
+    /// Whether a workload is another than before: what was observed of it is then no longer true.
+    changed: bool,
+}
+
 /// Writes all objects, takes all steps and removes what is not wanted any more. One failure does not keep the rest from being
 /// done, but nothing is removed then.
 async fn write(
@@ -279,9 +297,9 @@ async fn write(
     objects: Vec<Object>,
     steps: &[Step],
     context: &Context,
-) -> Vec<Error> {
+) -> Written {
     let (writer, namespace) = (&context.writer, fleet.namespace);
-    let mut errors = Vec::new();
+    let Written { mut errors, mut changed } = Written::default();
     let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
     if due {
         match token::ensure(writer, &context.tokens, fleet, context.token_every).await {
@@ -301,13 +319,16 @@ async fn write(
             spare_the_busy(&object, observed, namespace, context, &mut errors).await;
         }
         let live = context.caches.live(object.kind, namespace, &object.name);
-        if let Err(error) = writer.apply(namespace, object, live.as_ref()).await {
-            errors.push(error);
+        let is_workload = matches!(object.kind, Kind::Deployment | Kind::StatefulSet);
+        match writer.apply(namespace, object, live.as_ref()).await {
+            Ok(other) => changed |= is_workload && other,
+            Err(error) => errors.push(error),
         }
     }
     for step in steps {
-        if let Err(error) = take(fleet, *step, observed, context).await {
-            errors.push(error);
+        match take(fleet, *step, observed, context).await {
+            Ok(()) => changed = true,
+            Err(error) => errors.push(error),
         }
     }
     if errors.is_empty() {
@@ -320,7 +341,7 @@ async fn write(
             }
         }
     }
-    errors
+    Written { errors, changed }
 }
 
 /// Whether an object has just been written by a step, or removed by one.
@@ -441,13 +462,6 @@ fn next_look(wanted: Option<&Wanted>, observed: &Observed, resource: &UpgraderFl
         next = next.min(QUEUE_EVERY);
     }
     next
-}
-
-fn forget(resource: &UpgraderFleet, fleet: &Fleet<'_>, uid: &str, context: &Context) {
-    let kinds: Vec<String> = resource.spec.prover_kinds().map(|(name, _)| name.to_owned()).collect();
-    context.metrics.forget(fleet.namespace, fleet.name, &kinds);
-    context.tokens.forget(fleet.namespace, fleet.name);
-    context.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
 }
 
 /// A resource that this version cannot read: said in its status, everything else left as it is.
