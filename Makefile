@@ -39,7 +39,7 @@ install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
 
 ##@ Check
 .PHONY: test
-test: deps cluster ## every test: unit, property, contract, real proofs, crashes, the operator on a real API server
+test: deps cluster ## every test: unit, property, contract, real proofs, crashes, the operator on a real Kubernetes
 	cargo build $(flags) --bins # the end-to-end tests run the real binaries
 	cargo test $(flags) --no-fail-fast
 
@@ -82,8 +82,8 @@ generated-check:
 	scripts/generated.sh check "$(bin)/operator"
 
 .PHONY: cluster
-cluster: ## a real Kubernetes API server for the tests, into the cache: built once, for minutes; needs Go
-	@if command -v go >/dev/null; then tests/cluster/build.sh api; else \
+cluster: ## a real Kubernetes control plane for the tests, into the cache: built once, for minutes; needs Go
+	@if command -v go >/dev/null; then tests/cluster/build.sh fake; else \
 		echo 'cluster: Go is missing, so the tests that need a Kubernetes will be skipped (https://go.dev/dl)'; fi
 
 .PHONY: images
@@ -94,6 +94,10 @@ images: build ## images of operator, upgrader and prover pod, as $(REGISTRY)/NAM
 .PHONY: bench
 bench: build ## what the service costs: overhead, enqueue latency, memory, proxy start
 	$(bin)/fleet-bench
+
+.PHONY: bench-operator
+bench-operator: build cluster ## the operator with $(or $(FLEETS),1000) fleets on a real control plane: time, API calls, memory; needs Go
+	$(bin)/operator-bench $(or $(FLEETS),1000)
 
 ##@ GPU
 .PHONY: cuda-toolchain

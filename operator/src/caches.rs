@@ -182,13 +182,8 @@ fn slim_pod(pod: &mut Pod) {
     }
 }
 
-fn spawn<K, S>(
-    stream: S,
-    mut filler: Filler<K>,
-    trigger: &Trigger,
-    stop: &CancellationToken,
-    ready: Arc<AtomicBool>,
-) where
+fn spawn<K, S>(stream: S, mut filler: Filler<K>, trigger: &Trigger, stop: &CancellationToken, ready: Arc<AtomicBool>)
+where
     K: Resource + Clone + Send + Sync + 'static,
     K::DynamicType: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,

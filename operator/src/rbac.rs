@@ -48,7 +48,12 @@ pub fn fleet_grants() -> Vec<Grant> {
     grants.extend(Kind::ALL.iter().map(|kind| Grant {
         group: kind.group(),
         resource: kind.plural(),
-        verbs: if *kind == Kind::Secret { &["create", "get", "patch"] } else { OWNED },
+        verbs: match kind {
+            Kind::Secret => &["create", "get", "patch"],
+            // Each fleet has one as long as it lives: the garbage collector takes it.
+            Kind::ServiceAccount => &["create", "list", "patch", "watch"],
+            _ => OWNED,
+        },
         why: if *kind == Kind::Secret { "the provers' token, by name; never a list" } else { "objects of a fleet" },
     }));
     grants

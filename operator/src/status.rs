@@ -314,7 +314,17 @@ mod tests {
     ) -> (UpgraderFleetStatus, Vec<Change>, FleetNumbers) {
         let desired = [("default".to_owned(), 1)].into();
         let now = at(second);
-        status(&Input { name: "prod", generation: 7, wanted, observed, desired: &desired, trouble, changed: false, before, now })
+        status(&Input {
+            name: "prod",
+            generation: 7,
+            wanted,
+            observed,
+            desired: &desired,
+            trouble,
+            changed: false,
+            before,
+            now,
+        })
     }
 
     fn says(status: &UpgraderFleetStatus, kind: ConditionType) -> String {
