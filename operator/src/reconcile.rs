@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fleet_api::UpgraderFleet;
 use fleet_api::v1alpha1::{ConditionType, UpgraderFleetStatus, condition, set_condition};
+use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -37,6 +38,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 const RESYNC: Duration = Duration::from_mins(10);
 /// A look after a change.
 const SOON: Duration = Duration::from_secs(5);
+/// Writes of one look at the same time.
+const AT_ONCE: usize = 8;
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
 /// How often the status is written for nothing but another length of the queue.
@@ -299,38 +302,23 @@ async fn write(
     context: &Context,
 ) -> Written {
     let (writer, namespace) = (&context.writer, fleet.namespace);
-    let Written { mut errors, mut changed } = Written::default();
-    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
-    if due {
-        match token::ensure(writer, &context.tokens, fleet, context.token_every).await {
-            Ok(()) => context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now())),
-            Err(error) => errors.push(error),
-        }
-    }
     let mut names: BTreeSet<(Kind, String)> =
         observed.shards.values().map(|shard| (fleet.shard_kind(), shard.name.clone())).collect();
-    for object in objects {
-        names.insert((object.kind, object.name.clone()));
-        if !context.caches.knows(object.kind) {
-            debug!(kind = object.kind.name(), namespace, "the cluster has no such kind: left out");
-            continue;
-        }
-        if object.kind == Kind::Deployment {
-            spare_the_busy(&object, observed, namespace, context, &mut errors).await;
-        }
-        let live = context.caches.live(object.kind, namespace, &object.name);
-        let is_workload = matches!(object.kind, Kind::Deployment | Kind::StatefulSet);
-        match writer.apply(namespace, object, live.as_ref()).await {
-            Ok(other) => changed |= is_workload && other,
-            Err(error) => errors.push(error),
-        }
-    }
-    for step in steps {
-        match take(fleet, *step, observed, context).await {
-            Ok(()) => changed = true,
-            Err(error) => errors.push(error),
-        }
-    }
+    names.extend(objects.iter().map(|object| (object.kind, object.name.clone())));
+    let (workloads, others): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| matches!(object.kind, Kind::Deployment | Kind::StatefulSet));
+
+    // What pods need goes first: without its account a pod is refused, without its Secret it waits.
+    let (secret, others) =
+        tokio::join!(secrets(fleet, uid, context), at_once(others, |object| apply(fleet, object, observed, context)));
+    let (written, taken) = tokio::join!(
+        at_once(workloads, |object| apply(fleet, object, observed, context)),
+        at_once(steps.to_vec(), |step| take(fleet, step, observed, context))
+    );
+    let changed = written.iter().any(|result| matches!(result, Ok(true))) || taken.iter().any(Result::is_ok);
+    let mut errors: Vec<Error> = secret.err().into_iter().collect();
+    errors.extend(others.into_iter().chain(written).filter_map(Result::err));
+    errors.extend(taken.into_iter().filter_map(Result::err));
     if errors.is_empty() {
         for (kind, name, live) in context.caches.of_fleet(namespace, fleet.name, uid) {
             if !live.deleting && !names.contains(&(kind, name.clone())) && !is_step(fleet, kind, &name, steps) {
@@ -342,6 +330,35 @@ async fn write(
         }
     }
     Written { errors, changed }
+}
+
+/// Does the same with all items, some at once, and waits for all.
+async fn at_once<I, T, F: Future<Output = Result<T, Error>>>(items: Vec<I>, act: impl Fn(I) -> F) -> Vec<Result<T, Error>> {
+    futures::stream::iter(items).map(act).buffered(AT_ONCE).collect().await
+}
+
+/// Sees to the fleet's Secret, when it is due.
+async fn secrets(fleet: &Fleet<'_>, uid: &str, context: &Context) -> Result<(), Error> {
+    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
+    if due {
+        token::ensure(&context.writer, &context.tokens, fleet, context.token_every).await?;
+        context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Applies an object; says whether it is another than before.
+async fn apply(fleet: &Fleet<'_>, object: Object, observed: &Observed, context: &Context) -> Result<bool, Error> {
+    let namespace = fleet.namespace;
+    if !context.caches.knows(object.kind) {
+        debug!(kind = object.kind.name(), namespace, "the cluster has no such kind: left out");
+        return Ok(false);
+    }
+    if object.kind == Kind::Deployment {
+        spare_the_busy(&object, observed, namespace, context).await?;
+    }
+    let live = context.caches.live(object.kind, namespace, &object.name);
+    context.writer.apply(namespace, object, live.as_ref()).await
 }
 
 /// Whether an object has just been written by a step, or removed by one.
@@ -370,19 +387,19 @@ async fn take(fleet: &Fleet<'_>, step: Step, observed: &Observed, context: &Cont
 }
 
 /// Before a Deployment of provers shrinks: pods that prove go last.
-async fn spare_the_busy(object: &Object, observed: &Observed, namespace: &str, context: &Context, errors: &mut Vec<Error>) {
+async fn spare_the_busy(object: &Object, observed: &Observed, namespace: &str, context: &Context) -> Result<(), Error> {
     let next = object.body.pointer("/spec/replicas").and_then(serde_json::Value::as_i64).unwrap_or(0);
     let kind = object.body.pointer("/metadata/labels").and_then(|labels| labels.get(crate::build::PROVERS_LABEL));
-    let Some(found) = kind.and_then(|kind| observed.provers.get(kind.as_str()?)) else { return };
+    let Some(found) = kind.and_then(|kind| observed.provers.get(kind.as_str()?)) else {
+        return Ok(());
+    };
     if next >= i64::from(found.pods) || next == 0 {
-        return;
+        return Ok(());
     }
     for (pod, running) in &found.busy {
-        let cost = (*running).min(1_000) as i32;
-        if let Err(error) = context.writer.deletion_cost(namespace, pod, cost).await {
-            errors.push(error);
-        }
+        context.writer.deletion_cost(namespace, pod, (*running).min(1_000) as i32).await?;
     }
+    Ok(())
 }
 
 fn summary(mut errors: Vec<Error>) -> Option<Error> {

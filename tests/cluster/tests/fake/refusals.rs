@@ -1,8 +1,11 @@
 //! What a cluster can refuse.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use cluster::account::{self, Scope};
 use cluster::objects::spec;
+use cluster::wait::until;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
@@ -33,6 +36,13 @@ async fn a_missing_right_is_said_and_recovered_from() -> Result<()> {
     let some: Vec<_> = all.iter().filter(|rule| rule["resources"][0] != "upgraderfleets/finalizers").cloned().collect();
     ensure!(some.len() + 1 == all.len());
     account::grant(&stage.client, &stage.namespace, Scope::Namespace, &some).await?;
+    let user = format!("--as={}", account::user(&stage.namespace));
+    let may = ["-n", &stage.namespace, "auth", "can-i", "update", "upgraderfleets.upgrader-fleet.dev/finalizers", &user];
+    until("loss of the right", Duration::from_secs(30), || async {
+        let (yes, text) = stage.cluster.kubectl(&may)?;
+        Ok(if yes { Err(text) } else { Ok(()) })
+    })
+    .await?;
     stage.apply("prod", spec(2)).await?;
     let status = stage.until("prod", "word of it", |status| condition(status, "Degraded").0 == "True").await?;
     assert_eq!((condition(&status, "Degraded").1, condition(&status, "Ready").0), ("Forbidden", "False"));
