@@ -96,7 +96,7 @@ bench: build ## what the service costs: overhead, enqueue latency, memory, proxy
 	$(bin)/fleet-bench
 
 .PHONY: bench-operator
-bench-operator: build cluster ## the operator with $(or $(FLEETS),1000) fleets on a real control plane: time, API calls, memory; needs Go
+bench-operator: build cluster ## what the operator costs with FLEETS (1000) fleets on a real control plane: time, API calls, memory; needs Go
 	$(bin)/operator-bench $(or $(FLEETS),1000)
 
 ##@ GPU

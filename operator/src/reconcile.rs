@@ -227,11 +227,12 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     };
     let (status, changes, numbers) = status::status(&input);
     context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
-    say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
+    let all_said = say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
     match failure {
         Some(error) => Err(error),
         // What was changed says so by its watch; in case it does not, soon.
         None if changed => Ok(Action::requeue(SOON)),
+        None if !all_said => Ok(Action::requeue(QUEUE_EVERY)),
         None => Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource))),
     }
 }
@@ -410,7 +411,8 @@ fn summary(mut errors: Vec<Error>) -> Option<Error> {
     Some(if count == 1 { first } else { Error::Several { count, first: Box::new(first) } })
 }
 
-/// Writes the status if it says something new, and events for what changed.
+/// Writes the status if it says something new, and events for what changed. Returns whether nothing is left to say: the length of
+/// the queue waits for its turn, and a queue that stays as it is brings no other look.
 async fn say(
     resource: &UpgraderFleet,
     fleet: &Fleet<'_>,
@@ -419,11 +421,11 @@ async fn say(
     status: UpgraderFleetStatus,
     changes: &[Change],
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let news = before.is_none_or(|before| without_queue(before) != without_queue(&status));
     let queue_is_due = context.with_notes(uid, |notes| notes.written.is_none_or(|at| at.elapsed() >= QUEUE_EVERY));
     if !news && (before == Some(&status) || !queue_is_due) {
-        return Ok(());
+        return Ok(before == Some(&status));
     }
     let body = serde_json::to_value(&status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
     context.writer.status(fleet.namespace, fleet.name, &body).await?;
@@ -445,7 +447,7 @@ async fn say(
             debug!(%error, "an event was not taken");
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
