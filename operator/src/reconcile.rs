@@ -230,10 +230,12 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let all_said = say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
     match failure {
         Some(error) => Err(error),
-        // What was changed says so by its watch; in case it does not, soon.
-        None if changed => Ok(Action::requeue(SOON)),
-        None if !all_said => Ok(Action::requeue(QUEUE_EVERY)),
-        None => Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource))),
+        None => {
+            let next = next_look(wanted.as_ref(), &observed, resource);
+            // What was changed says so by its watch; in case it does not, soon.
+            let next = if changed { next.min(SOON) } else { next };
+            Ok(Action::requeue(if all_said { next } else { next.min(QUEUE_EVERY) }))
+        }
     }
 }
 
