@@ -27,8 +27,11 @@ pub struct Metrics {
     fleets: [IntGaugeVec; 9],
     provers: [IntGaugeVec; 3],
     /// The kinds of provers that each fleet has lines for, by namespace and name.
-    kinds: Arc<Mutex<HashMap<(String, String), Vec<String>>>>,
+    kinds: Arc<Mutex<Kinds>>,
 }
+
+/// Names of kinds of provers by namespace and fleet.
+type Kinds = HashMap<(String, String), Vec<String>>;
 
 /// One fleet in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -228,15 +228,13 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let (status, changes, numbers) = status::status(&input);
     context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
     let all_said = say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
-    match failure {
-        Some(error) => Err(error),
-        None => {
-            let next = next_look(wanted.as_ref(), &observed, resource);
-            // What was changed says so by its watch; in case it does not, soon.
-            let next = if changed { next.min(SOON) } else { next };
-            Ok(Action::requeue(if all_said { next } else { next.min(QUEUE_EVERY) }))
-        }
+    if let Some(error) = failure {
+        return Err(error);
     }
+    let next = next_look(wanted.as_ref(), &observed, resource);
+    // What was changed says so by its watch; in case it does not, soon.
+    let next = if changed { next.min(SOON) } else { next };
+    Ok(Action::requeue(if all_said { next } else { next.min(QUEUE_EVERY) }))
 }
 
 /// The fleet's own objects and pods.

@@ -124,7 +124,7 @@ async fn the_operator_uses_all_of_its_rights_and_asks_for_no_more() -> Result<()
     stage.operator.signal(Signal::SIGTERM)?;
     assert_eq!(stage.operator.end(Duration::from_secs(30)).await?, Some(0));
     stage.operator = cluster::Operator::start(stage.cluster, "rights-second", &stage.options(&[]))?;
-    until("the whole Secret", Duration::from_secs(60), || async {
+    until("the whole Secret", Duration::from_mins(1), || async {
         let keys = secrets.get("prod-token").await?.data.unwrap_or_default();
         Ok(if keys.contains_key("tokens") { Ok(()) } else { Err(format!("{:?}", keys.keys())) })
     })

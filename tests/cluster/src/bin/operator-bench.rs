@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "operator";
 const NAMESPACES: usize = 10;
 /// How long the fleets may take to get ready.
-const LIMIT: Duration = Duration::from_mins(60);
+const LIMIT: Duration = Duration::from_hours(1);
 /// How long the fleet is watched at rest.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 /// Fleets that are changed afterwards.
 const CHANGED: usize = 20;
 
