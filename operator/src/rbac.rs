@@ -32,12 +32,6 @@ pub fn fleet_grants() -> Vec<Grant> {
         },
         Grant { group: "upgrader-fleet.dev", resource: "upgraderfleets/status", verbs: &["patch"], why: "what it saw" },
         Grant {
-            group: "upgrader-fleet.dev",
-            resource: "upgraderfleets/finalizers",
-            verbs: &["update"],
-            why: "owner references with blockOwnerDeletion, where the cluster enforces them",
-        },
-        Grant {
             group: "",
             resource: "pods",
             verbs: &["list", "patch", "watch"],

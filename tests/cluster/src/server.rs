@@ -229,7 +229,7 @@ impl Cluster {
                 format!("--service-account-signing-key-file={}", file("sa.key")),
                 // Without a controller manager no namespace has an account, and pods would be refused.
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
-                // As strict as OpenShift: whoever sets blockOwnerDeletion needs a right on the owner's finalizers.
+                // As strict as OpenShift: an owner reference is a right of its own.
                 "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
                 format!("--audit-policy-file={}", file("audit-policy.yaml")),
                 format!("--audit-log-path={}", file("audit.log")),
