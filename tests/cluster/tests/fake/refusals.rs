@@ -55,7 +55,7 @@ async fn a_missing_right_is_said_and_recovered_from() -> Result<()> {
     let message = message(&status, "Degraded");
     ensure!(message.contains("services") && message.contains("forbidden"), "{message}");
     // One failure does not keep the rest from being done.
-    assert_eq!((condition(&status, "Degraded").1, stage.workloads("prod").await?.len()), ("Forbidden", 3));
+    assert_eq!(stage.workloads("prod").await?.len(), 3);
     account::grant(&stage.client, &stage.namespace, Scope::Namespace, &all).await?;
     stage.until("prod", "ready fleet", is_ready).await?;
     Ok(())
