@@ -41,7 +41,7 @@ install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
 
 ##@ Check
 .PHONY: test
-test: deps cluster ## every test: unit, property, contract, real proofs, crashes, the operator on a real API server
+test: deps cluster ## every test: unit, property, contract, real proofs, crashes, the operator on a real Kubernetes
 	cargo build $(flags) --bins # the end-to-end tests run the real binaries
 	cargo test $(flags) --no-fail-fast
 
@@ -86,8 +86,8 @@ generated-check:
 	scripts/generated.sh check "$(bin)/operator"
 
 .PHONY: cluster
-cluster: ## a real Kubernetes API server, helm and promtool for the tests, into the cache: built once, for minutes; needs Go
-	@if command -v go >/dev/null; then tests/cluster/build.sh api && tests/cluster/build.sh chart; else \
+cluster: ## a real Kubernetes control plane, helm and promtool for the tests, into the cache: built once, for minutes; needs Go
+	@if command -v go >/dev/null; then tests/cluster/build.sh fake && tests/cluster/build.sh chart; else \
 		echo 'cluster: Go is missing, so the tests that need a Kubernetes will be skipped (https://go.dev/dl)'; fi
 
 .PHONY: images
@@ -104,6 +104,10 @@ images-check: ## runs the programs in their images, as containers would; needs n
 .PHONY: bench
 bench: build ## what the service costs: overhead, enqueue latency, memory, proxy start
 	$(bin)/fleet-bench
+
+.PHONY: bench-operator
+bench-operator: build cluster ## what the operator costs with FLEETS (1000) fleets on a real control plane: time, API calls, memory; needs Go
+	$(bin)/operator-bench $(or $(FLEETS),1000)
 
 ##@ GPU
 .PHONY: cuda-toolchain

@@ -11,9 +11,9 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::ObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use crate::build::{FLEET_LABEL, HASH_ANNOTATION, MANAGER};
 use crate::kinds::Kind;
 use crate::reconcile::Guarded;
+use crate::shelf::{Filler, Shelf};
 use crate::writer::{Live, token};
 
 type Meta = PartialObjectMeta<DynamicObject>;
@@ -29,12 +30,12 @@ type Meta = PartialObjectMeta<DynamicObject>;
 #[derive(Clone)]
 pub struct Caches {
     /// Pods of fleets, without what their specification says about containers.
-    pub pods: Store<Pod>,
+    pub pods: Shelf<Pod>,
     /// Deployments of fleets, without their pod templates.
-    pub deployments: Store<Deployment>,
+    pub deployments: Shelf<Deployment>,
     /// StatefulSets of fleets, without their pod templates.
-    pub stateful_sets: Store<StatefulSet>,
-    metadata: Arc<BTreeMap<Kind, Store<Meta>>>,
+    pub stateful_sets: Shelf<StatefulSet>,
+    metadata: Arc<BTreeMap<Kind, Shelf<Meta>>>,
     watches: Arc<Vec<(String, Arc<AtomicBool>)>>,
 }
 
@@ -59,21 +60,21 @@ impl Caches {
         let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
         let of_fleet = watcher::Config::default().labels(FLEET_LABEL);
 
-        let (pods, writer) = reflector::store();
+        let (pods, filler) = Shelf::new(());
         let stream = watcher(api::<Pod>(client, namespace), of_fleet).default_backoff().modify(slim_pod);
-        spawn(stream, writer, &(), trigger, stop, ready("pods"));
-        let (deployments, writer) = reflector::store();
+        spawn(stream, filler, trigger, stop, ready("pods"));
+        let (deployments, filler) = Shelf::new(());
         let stream = watcher(api::<Deployment>(client, namespace), ours.clone()).default_backoff().modify(|deployment| {
             deployment.metadata.managed_fields = None;
             deployment.spec.template.spec = None;
         });
-        spawn(stream, writer, &(), trigger, stop, ready("deployments"));
-        let (stateful_sets, writer) = reflector::store();
+        spawn(stream, filler, trigger, stop, ready("deployments"));
+        let (stateful_sets, filler) = Shelf::new(());
         let stream = watcher(api::<StatefulSet>(client, namespace), ours.clone()).default_backoff().modify(|set| {
             set.metadata.managed_fields = None;
             set.spec.template.spec = None;
         });
-        spawn(stream, writer, &(), trigger, stop, ready("statefulsets"));
+        spawn(stream, filler, trigger, stop, ready("statefulsets"));
 
         let mut metadata = BTreeMap::new();
         for kind in Kind::ALL {
@@ -87,10 +88,10 @@ impl Caches {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            let writer = reflector::store::Writer::new(resource.clone());
-            metadata.insert(kind, writer.as_reader());
+            let (shelf, filler) = Shelf::new(resource);
+            metadata.insert(kind, shelf);
             let stream = watcher(api, ours.clone()).default_backoff().modify(|object| object.metadata.managed_fields = None);
-            spawn(stream, writer, &resource, trigger, stop, ready(kind.plural()));
+            spawn(stream, filler, trigger, stop, ready(kind.plural()));
         }
         Self { pods, deployments, stateful_sets, metadata: Arc::new(metadata), watches: Arc::new(watches) }
     }
@@ -115,17 +116,9 @@ impl Caches {
     /// The object of this name, as far as a writer needs to know it.
     pub fn live(&self, kind: Kind, namespace: &str, name: &str) -> Option<Live> {
         match kind {
-            Kind::Deployment => {
-                self.deployments.get(&ObjectRef::new(name).within(namespace)).map(|found| live(&found.metadata))
-            }
-            Kind::StatefulSet => {
-                self.stateful_sets.get(&ObjectRef::new(name).within(namespace)).map(|found| live(&found.metadata))
-            }
-            _ => {
-                let store = self.metadata.get(&kind)?;
-                let key = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
-                store.get(&key).map(|found| live(&found.metadata))
-            }
+            Kind::Deployment => self.deployments.get(namespace, name).map(|found| live(&found.metadata)),
+            Kind::StatefulSet => self.stateful_sets.get(namespace, name).map(|found| live(&found.metadata)),
+            _ => self.metadata.get(&kind)?.get(namespace, name).map(|found| live(&found.metadata)),
         }
     }
 
@@ -133,14 +126,14 @@ impl Caches {
     pub fn of_fleet(&self, namespace: &str, fleet: &str, uid: &str) -> Vec<(Kind, String, Live)> {
         let mut found = Vec::new();
         let mut keep = |kind, meta: &ObjectMeta| {
-            if meta.namespace.as_deref() == Some(namespace) && belongs(meta, fleet, uid) {
+            if belongs(meta, fleet, uid) {
                 found.push((kind, meta.name.clone().unwrap_or_default(), live(meta)));
             }
         };
-        self.deployments.state().iter().for_each(|object| keep(Kind::Deployment, &object.metadata));
-        self.stateful_sets.state().iter().for_each(|object| keep(Kind::StatefulSet, &object.metadata));
-        for (kind, store) in self.metadata.iter() {
-            store.state().iter().for_each(|object| keep(*kind, &object.metadata));
+        self.deployments.of_fleet(namespace, fleet).iter().for_each(|object| keep(Kind::Deployment, &object.metadata));
+        self.stateful_sets.of_fleet(namespace, fleet).iter().for_each(|object| keep(Kind::StatefulSet, &object.metadata));
+        for (kind, shelf) in self.metadata.iter() {
+            shelf.of_fleet(namespace, fleet).iter().for_each(|object| keep(*kind, &object.metadata));
         }
         found
     }
@@ -189,14 +182,8 @@ fn slim_pod(pod: &mut Pod) {
     }
 }
 
-fn spawn<K, S>(
-    stream: S,
-    mut writer: reflector::store::Writer<K>,
-    _: &K::DynamicType,
-    trigger: &Trigger,
-    stop: &CancellationToken,
-    ready: Arc<AtomicBool>,
-) where
+fn spawn<K, S>(stream: S, mut filler: Filler<K>, trigger: &Trigger, stop: &CancellationToken, ready: Arc<AtomicBool>)
+where
     K: Resource + Clone + Send + Sync + 'static,
     K::DynamicType: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
     S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
@@ -211,7 +198,7 @@ fn spawn<K, S>(
             };
             match event {
                 Some(Ok(event)) => {
-                    writer.apply_watcher_event(&event);
+                    filler.take(&event);
                     match &event {
                         Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => {
                             if let Some(fleet) = fleet_of(object.meta()) {

@@ -67,6 +67,9 @@ pub enum Error {
         /// The first.
         first: Box<Error>,
     },
+    /// An object of a deleted fleet of the same name is still there.
+    #[error("{0} of a deleted fleet of this name is still there")]
+    Leftover(String),
     /// This process is not the leader any more.
     #[error("not the leader any more")]
     LeadershipLost,
@@ -91,6 +94,7 @@ impl Error {
             Self::Build(_) => Class::Invalid,
             Self::Several { first, .. } => first.class(),
             Self::LeadershipLost => Class::LeadershipLost,
+            Self::Leftover(_) => Class::Gone,
             Self::Timeout(_) => Class::Transient,
         }
     }

@@ -19,6 +19,7 @@ pub mod poll;
 pub mod rbac;
 pub mod reconcile;
 pub mod run;
+pub mod shelf;
 pub mod status;
 pub mod token;
 pub mod writer;

@@ -1,5 +1,7 @@
 //! What Prometheus reads. Labels are bounded: fleets, kinds of objects, classes of errors.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -24,7 +26,12 @@ pub struct Metrics {
     pub polls: IntCounterVec,
     fleets: [IntGaugeVec; 9],
     provers: [IntGaugeVec; 3],
+    /// The kinds of provers that each fleet has lines for, by namespace and name.
+    kinds: Arc<Mutex<Kinds>>,
 }
+
+/// Names of kinds of provers by namespace and fleet.
+type Kinds = HashMap<(String, String), Vec<String>>;
 
 /// One fleet in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,6 +106,7 @@ impl Metrics {
                 of_provers("provers_ready", "Ready prover pods")?,
                 of_provers("provers_unschedulable", "Prover pods that no node has room for")?,
             ],
+            kinds: Arc::default(),
             seconds,
             leader,
             registry,
@@ -134,16 +142,30 @@ impl Metrics {
                 gauge.with_label_values(&[namespace, name, kind]).set(*value);
             }
         }
+        let kinds = numbers.provers.iter().map(|(kind, ..)| kind.clone()).collect();
+        self.keep_kinds(namespace, name, Some(kinds));
     }
 
     /// Takes a fleet's numbers out.
-    pub fn forget(&self, namespace: &str, name: &str, kinds: &[String]) {
+    pub fn forget(&self, namespace: &str, name: &str) {
         for gauge in &self.fleets {
             // Not there when it never got so far.
             let _ = gauge.remove_label_values(&[namespace, name]);
         }
-        for gauge in &self.provers {
-            for kind in kinds {
+        self.keep_kinds(namespace, name, None);
+    }
+
+    /// Takes the lines of kinds of provers out that a fleet has no more.
+    fn keep_kinds(&self, namespace: &str, name: &str, now: Option<Vec<String>>) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut all = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match now.clone() {
+            Some(now) => all.insert(key, now),
+            None => all.remove(&key),
+        };
+        let now = now.unwrap_or_default();
+        for kind in before.unwrap_or_default().iter().filter(|kind| !now.contains(kind)) {
+            for gauge in &self.provers {
                 let _ = gauge.remove_label_values(&[namespace, name, kind]);
             }
         }
@@ -176,12 +198,19 @@ mod tests {
     #[test]
     fn a_fleet_comes_and_goes() {
         let metrics = Metrics::new().expect("sound");
-        let numbers = FleetNumbers { covered: 256, provers: vec![("default".to_owned(), 2, 1, 0)], ..FleetNumbers::default() };
-        metrics.fleet("ns", "a", &numbers);
+        let of = |kinds: &[&str]| FleetNumbers {
+            covered: 256,
+            provers: kinds.iter().map(|kind| ((*kind).to_owned(), 2, 1, 0)).collect(),
+            ..FleetNumbers::default()
+        };
+        metrics.fleet("ns", "a", &of(&["default", "big"]));
         let text = metrics.text().expect("text");
         assert!(text.contains("upgrader_fleet_covered_residues{fleet=\"a\",namespace=\"ns\"} 256"));
-        assert!(text.contains("upgrader_fleet_provers_ready{fleet=\"a\",namespace=\"ns\",provers=\"default\"} 1"));
-        metrics.forget("ns", "a", &["default".to_owned()]);
+        assert!(text.contains("upgrader_fleet_provers_ready{fleet=\"a\",namespace=\"ns\",provers=\"big\"} 1"));
+        metrics.fleet("ns", "a", &of(&["default"]));
+        let text = metrics.text().expect("text");
+        assert!(text.contains("provers=\"default\"") && !text.contains("provers=\"big\""), "{text}");
+        metrics.forget("ns", "a");
         assert!(!metrics.text().expect("text").contains("fleet=\"a\""));
     }
 }

@@ -39,6 +39,8 @@ pub struct Provers {
     pub ready: i32,
     /// Without a node.
     pub unschedulable: i32,
+    /// Whether some pods still have an image or options of before.
+    pub updating: bool,
     /// What the scheduler says about one of them.
     pub reason: Option<String>,
     /// Queued and running proofs, where pods answered.
@@ -113,8 +115,12 @@ pub fn observe(
     }
     for deployment in deployments {
         let label = deployment.metadata.labels.as_ref().and_then(|labels| labels.get(PROVERS_LABEL));
-        if let (Some(kind), Some(message)) = (label, of_deployment(deployment).failure) {
-            observed.provers.entry(kind.clone()).or_default().reason.get_or_insert(message);
+        let Some(kind) = label else { continue };
+        let rollout = of_deployment(deployment);
+        let provers = observed.provers.entry(kind.clone()).or_default();
+        provers.updating = !rollout.rolled_out;
+        if let Some(message) = rollout.failure {
+            provers.reason.get_or_insert(message);
         }
     }
     observed

@@ -1,7 +1,7 @@
 //! Asks the pods how they are. A node's loss takes Kubernetes most of a minute to notice; a pod that does not answer is noticed
 //! within two questions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -117,7 +117,8 @@ impl Poller {
                 _ = clock.tick() => {}
             }
             let pods = self.pods.state();
-            self.answers.retain(|uid| pods.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid)));
+            let known: HashSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            self.answers.retain(|uid| known.contains(uid));
             futures::stream::iter(pods)
                 .for_each_concurrent(AT_ONCE, |pod| {
                     let poller = &self;

@@ -32,12 +32,6 @@ pub fn fleet_grants() -> Vec<Grant> {
         },
         Grant { group: "upgrader-fleet.dev", resource: "upgraderfleets/status", verbs: &["patch"], why: "what it saw" },
         Grant {
-            group: "upgrader-fleet.dev",
-            resource: "upgraderfleets/finalizers",
-            verbs: &["update"],
-            why: "owner references with blockOwnerDeletion, where the cluster enforces them",
-        },
-        Grant {
             group: "",
             resource: "pods",
             verbs: &["list", "patch", "watch"],
@@ -48,7 +42,12 @@ pub fn fleet_grants() -> Vec<Grant> {
     grants.extend(Kind::ALL.iter().map(|kind| Grant {
         group: kind.group(),
         resource: kind.plural(),
-        verbs: if *kind == Kind::Secret { &["create", "get", "patch"] } else { OWNED },
+        verbs: match kind {
+            Kind::Secret => &["create", "get", "patch"],
+            // Each fleet has one as long as it lives: the garbage collector takes it.
+            Kind::ServiceAccount => &["create", "list", "patch", "watch"],
+            _ => OWNED,
+        },
         why: if *kind == Kind::Secret { "the provers' token, by name; never a list" } else { "objects of a fleet" },
     }));
     grants

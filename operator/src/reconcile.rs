@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fleet_api::UpgraderFleet;
 use fleet_api::v1alpha1::{ConditionType, UpgraderFleetStatus, condition, set_condition};
+use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -35,6 +36,10 @@ pub type Guarded = DeserializeGuard<UpgraderFleet>;
 const LIMIT: Duration = Duration::from_mins(1);
 /// A look without any reason.
 const RESYNC: Duration = Duration::from_mins(10);
+/// A look after a change.
+const SOON: Duration = Duration::from_secs(5);
+/// Writes of one look at the same time.
+const AT_ONCE: usize = 8;
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
 /// How often the status is written for nothing but another length of the queue.
@@ -85,6 +90,16 @@ impl Context {
         token_every: Duration,
     ) -> Self {
         Self { caches, answers, tokens, writer, recorder, metrics, defaults, token_every, notes: Mutex::default() }
+    }
+
+    /// Forgets a fleet that is gone or going. All of it would be learned again.
+    pub fn forget(&self, meta: &kube::api::ObjectMeta) {
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        self.metrics.forget(namespace, name);
+        self.tokens.forget(namespace, name);
+        self.writer.forget(namespace, name);
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
     }
 
     fn with_notes<T>(&self, uid: &str, read: impl FnOnce(&mut Notes) -> T) -> T {
@@ -150,7 +165,7 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let fleet = Fleet::new(resource, &context.defaults)?;
     let uid = resource.uid().unwrap_or_default();
     if resource.metadata.deletion_timestamp.is_some() {
-        forget(resource, &fleet, &uid, context);
+        context.forget(&resource.metadata);
         return Ok(Action::await_change());
     }
 
@@ -164,6 +179,7 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let mut trouble: Option<(&str, String)> = None;
     let mut failure = None;
     let mut wanted = None;
+    let mut changed = false;
     let mut counts = BTreeMap::new();
     if let Some(first) = violations.first() {
         let more = violations.len() - 1;
@@ -181,8 +197,8 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
             Ok((wish, objects)) => {
                 // Apply.
                 let steps = plan(&wish, &observed.shards.iter().map(|(key, shard)| (*key, shard.workload.clone())).collect());
-                let errors = write(&fleet, &uid, &observed, objects, &steps, context).await;
-                failure = summary(errors);
+                let written = write(&fleet, &uid, &observed, objects, &steps, context).await;
+                (failure, changed) = (summary(written.errors), written.changed);
                 wanted = Some(wish);
             }
         }
@@ -205,33 +221,31 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
         observed: &observed,
         desired: &counts,
         trouble,
+        changed,
         before: before.as_ref(),
         now: Time(now),
     };
     let (status, changes, numbers) = status::status(&input);
     context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
-    say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource))),
+    let all_said = say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
+    if let Some(error) = failure {
+        return Err(error);
     }
+    let next = next_look(wanted.as_ref(), &observed, resource);
+    // What was changed says so by its watch; in case it does not, soon.
+    let next = if changed { next.min(SOON) } else { next };
+    Ok(Action::requeue(if all_said { next } else { next.min(QUEUE_EVERY) }))
 }
 
 /// The fleet's own objects and pods.
 fn seen(fleet: &Fleet<'_>, uid: &str, before: Option<&UpgraderFleetStatus>, context: &Context, now: Timestamp) -> Observed {
-    let in_namespace = |meta: &kube::api::ObjectMeta| meta.namespace.as_deref() == Some(fleet.namespace);
-    let own = |meta: &kube::api::ObjectMeta| {
-        in_namespace(meta) && meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid)
-    };
-    let mut deployments = context.caches.deployments.state();
+    let own = |meta: &kube::api::ObjectMeta| meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid);
+    let (namespace, name, caches) = (fleet.namespace, fleet.name, &context.caches);
+    let mut deployments = caches.deployments.of_fleet(namespace, name);
     deployments.retain(|object| own(&object.metadata));
-    let mut sets = context.caches.stateful_sets.state();
+    let mut sets = caches.stateful_sets.of_fleet(namespace, name);
     sets.retain(|object| own(&object.metadata));
-    let mut pods = context.caches.pods.state();
-    pods.retain(|pod| {
-        let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(crate::build::FLEET_LABEL));
-        in_namespace(&pod.metadata) && label.is_some_and(|name| name == fleet.name)
-    });
+    let pods = caches.pods.of_fleet(namespace, name);
     observe(&deployments, &sets, &pods, &context.answers, before, now)
 }
 
@@ -270,6 +284,14 @@ fn prover_counts(resource: &UpgraderFleet, observed: &Observed, uid: &str, conte
     resource.spec.prover_kinds().map(|(name, provers)| (name.to_owned(), count(name, provers))).collect()
 }
 
+/// What became of the writes of one look.
+#[derive(Default)]
+struct Written {
+    errors: Vec<Error>,
+    /// Whether a workload is another than before: what was observed of it is then no longer true.
+    changed: bool,
+}
+
 /// Writes all objects, takes all steps and removes what is not wanted any more. One failure does not keep the rest from being
 /// done, but nothing is removed then.
 async fn write(
@@ -279,37 +301,25 @@ async fn write(
     objects: Vec<Object>,
     steps: &[Step],
     context: &Context,
-) -> Vec<Error> {
+) -> Written {
     let (writer, namespace) = (&context.writer, fleet.namespace);
-    let mut errors = Vec::new();
-    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
-    if due {
-        match token::ensure(writer, &context.tokens, fleet, context.token_every).await {
-            Ok(()) => context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now())),
-            Err(error) => errors.push(error),
-        }
-    }
     let mut names: BTreeSet<(Kind, String)> =
         observed.shards.values().map(|shard| (fleet.shard_kind(), shard.name.clone())).collect();
-    for object in objects {
-        names.insert((object.kind, object.name.clone()));
-        if !context.caches.knows(object.kind) {
-            debug!(kind = object.kind.name(), namespace, "the cluster has no such kind: left out");
-            continue;
-        }
-        if object.kind == Kind::Deployment {
-            spare_the_busy(&object, observed, namespace, context, &mut errors).await;
-        }
-        let live = context.caches.live(object.kind, namespace, &object.name);
-        if let Err(error) = writer.apply(namespace, object, live.as_ref()).await {
-            errors.push(error);
-        }
-    }
-    for step in steps {
-        if let Err(error) = take(fleet, *step, observed, context).await {
-            errors.push(error);
-        }
-    }
+    names.extend(objects.iter().map(|object| (object.kind, object.name.clone())));
+    let (workloads, others): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| matches!(object.kind, Kind::Deployment | Kind::StatefulSet));
+
+    // What pods need goes first: without its account a pod is refused, without its Secret it waits.
+    let (secret, others) =
+        tokio::join!(secrets(fleet, uid, context), at_once(others, |object| apply(fleet, object, observed, context)));
+    let (written, taken) = tokio::join!(
+        at_once(workloads, |object| apply(fleet, object, observed, context)),
+        at_once(steps.to_vec(), |step| take(fleet, step, observed, context))
+    );
+    let changed = written.iter().any(|result| matches!(result, Ok(true))) || taken.iter().any(Result::is_ok);
+    let mut errors: Vec<Error> = secret.err().into_iter().collect();
+    errors.extend(others.into_iter().chain(written).filter_map(Result::err));
+    errors.extend(taken.into_iter().filter_map(Result::err));
     if errors.is_empty() {
         for (kind, name, live) in context.caches.of_fleet(namespace, fleet.name, uid) {
             if !live.deleting && !names.contains(&(kind, name.clone())) && !is_step(fleet, kind, &name, steps) {
@@ -320,7 +330,36 @@ async fn write(
             }
         }
     }
-    errors
+    Written { errors, changed }
+}
+
+/// Does the same with all items, some at once, and waits for all.
+async fn at_once<I, T, F: Future<Output = Result<T, Error>>>(items: Vec<I>, act: impl Fn(I) -> F) -> Vec<Result<T, Error>> {
+    futures::stream::iter(items).map(act).buffered(AT_ONCE).collect().await
+}
+
+/// Sees to the fleet's Secret, when it is due.
+async fn secrets(fleet: &Fleet<'_>, uid: &str, context: &Context) -> Result<(), Error> {
+    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
+    if due {
+        token::ensure(&context.writer, &context.tokens, fleet, context.token_every).await?;
+        context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Applies an object; says whether it is another than before.
+async fn apply(fleet: &Fleet<'_>, object: Object, observed: &Observed, context: &Context) -> Result<bool, Error> {
+    let namespace = fleet.namespace;
+    if !context.caches.knows(object.kind) {
+        debug!(kind = object.kind.name(), namespace, "the cluster has no such kind: left out");
+        return Ok(false);
+    }
+    if object.kind == Kind::Deployment {
+        spare_the_busy(&object, observed, namespace, context).await?;
+    }
+    let live = context.caches.live(object.kind, namespace, &object.name);
+    context.writer.apply(namespace, object, live.as_ref()).await
 }
 
 /// Whether an object has just been written by a step, or removed by one.
@@ -349,19 +388,19 @@ async fn take(fleet: &Fleet<'_>, step: Step, observed: &Observed, context: &Cont
 }
 
 /// Before a Deployment of provers shrinks: pods that prove go last.
-async fn spare_the_busy(object: &Object, observed: &Observed, namespace: &str, context: &Context, errors: &mut Vec<Error>) {
+async fn spare_the_busy(object: &Object, observed: &Observed, namespace: &str, context: &Context) -> Result<(), Error> {
     let next = object.body.pointer("/spec/replicas").and_then(serde_json::Value::as_i64).unwrap_or(0);
     let kind = object.body.pointer("/metadata/labels").and_then(|labels| labels.get(crate::build::PROVERS_LABEL));
-    let Some(found) = kind.and_then(|kind| observed.provers.get(kind.as_str()?)) else { return };
+    let Some(found) = kind.and_then(|kind| observed.provers.get(kind.as_str()?)) else {
+        return Ok(());
+    };
     if next >= i64::from(found.pods) || next == 0 {
-        return;
+        return Ok(());
     }
     for (pod, running) in &found.busy {
-        let cost = (*running).min(1_000) as i32;
-        if let Err(error) = context.writer.deletion_cost(namespace, pod, cost).await {
-            errors.push(error);
-        }
+        context.writer.deletion_cost(namespace, pod, (*running).min(1_000) as i32).await?;
     }
+    Ok(())
 }
 
 fn summary(mut errors: Vec<Error>) -> Option<Error> {
@@ -372,7 +411,8 @@ fn summary(mut errors: Vec<Error>) -> Option<Error> {
     Some(if count == 1 { first } else { Error::Several { count, first: Box::new(first) } })
 }
 
-/// Writes the status if it says something new, and events for what changed.
+/// Writes the status if it says something new, and events for what changed. Returns whether nothing is left to say: the length of
+/// the queue waits for its turn, and a queue that stays as it is brings no other look.
 async fn say(
     resource: &UpgraderFleet,
     fleet: &Fleet<'_>,
@@ -381,11 +421,11 @@ async fn say(
     status: UpgraderFleetStatus,
     changes: &[Change],
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let news = before.is_none_or(|before| without_queue(before) != without_queue(&status));
     let queue_is_due = context.with_notes(uid, |notes| notes.written.is_none_or(|at| at.elapsed() >= QUEUE_EVERY));
     if !news && (before == Some(&status) || !queue_is_due) {
-        return Ok(());
+        return Ok(before == Some(&status));
     }
     let body = serde_json::to_value(&status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
     context.writer.status(fleet.namespace, fleet.name, &body).await?;
@@ -407,7 +447,7 @@ async fn say(
             debug!(%error, "an event was not taken");
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
@@ -441,13 +481,6 @@ fn next_look(wanted: Option<&Wanted>, observed: &Observed, resource: &UpgraderFl
         next = next.min(QUEUE_EVERY);
     }
     next
-}
-
-fn forget(resource: &UpgraderFleet, fleet: &Fleet<'_>, uid: &str, context: &Context) {
-    let kinds: Vec<String> = resource.spec.prover_kinds().map(|(name, _)| name.to_owned()).collect();
-    context.metrics.forget(fleet.namespace, fleet.name, &kinds);
-    context.tokens.forget(fleet.namespace, fleet.name);
-    context.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
 }
 
 /// A resource that this version cannot read: said in its status, everything else left as it is.

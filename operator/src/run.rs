@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::channel::mpsc;
 use kube::runtime::controller::Config as ControllerConfig;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, Config};
+use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, Config, Resource};
 use rand::RngExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ pub async fn run(args: Run, filter: Option<LogFilter>) -> anyhow::Result<Ending>
                 .tls_danger_accept_invalid_certs(true)
                 .build()
                 .context("a client for pods")?,
-            pods: caches.pods.clone(),
+            pods: caches.pods.store(),
             answers: answers.clone(),
             trigger: trigger.clone(),
             metrics: metrics.clone(),
@@ -106,7 +106,15 @@ pub async fn run(args: Run, filter: Option<LogFilter>) -> anyhow::Result<Ending>
         None => Api::all(client),
     };
     let reconciling = CancellationToken::new();
-    let controller = Controller::new(api, watcher::Config::default())
+    let (fleets, writer) = reflector::store();
+    let forgetting = Arc::clone(&context);
+    // A fleet goes without a word where nothing holds its deletion up: then the watch alone tells.
+    let watch = watcher(api, watcher::Config::default()).reflect(writer).inspect(move |event| {
+        if let Ok(watcher::Event::Delete(gone)) = event {
+            forgetting.forget(gone.meta());
+        }
+    });
+    let controller = Controller::for_stream(watch.applied_objects(), fleets)
         .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(Duration::from_millis(50)))
         .reconcile_on(triggered)
         .graceful_shutdown_on(reconciling.clone().cancelled_owned())

@@ -28,6 +28,8 @@ pub struct Input<'a> {
     pub desired: &'a BTreeMap<String, i32>,
     /// Reason and message of what needs a person.
     pub trouble: Option<(&'a str, String)>,
+    /// Whether this look changed a workload.
+    pub changed: bool,
     /// The status before.
     pub before: Option<&'a UpgraderFleetStatus>,
     /// The time.
@@ -118,6 +120,7 @@ pub fn status(input: &Input<'_>) -> (UpgraderFleetStatus, Vec<Change>, FleetNumb
         ready_shards,
         wanted_shards: wanted_count,
         resharding: is_reshard,
+        up_to_date: up_to_date(input),
     };
     let changes = conditions(input, &verdict, &mut status);
     let numbers = numbers(&verdict, &coverage, input, &status);
@@ -131,6 +134,18 @@ struct Verdict {
     ready_shards: usize,
     wanted_shards: usize,
     resharding: bool,
+    /// Shards that have the wanted image and options, and whether all provers have.
+    up_to_date: (usize, bool),
+}
+
+fn up_to_date(input: &Input<'_>) -> (usize, bool) {
+    let Some(wanted) = input.wanted else { return (0, false) };
+    let is_current = |class| {
+        let shard = input.observed.shards.get(&Key::primary(class));
+        shard.is_some_and(|shard| shard.workload.rolled_out && shard.workload.revision == wanted.revision)
+    };
+    let shards = wanted.classes.iter().filter(|class| is_current(**class)).count();
+    (shards, input.observed.provers.values().all(|kind| !kind.updating))
 }
 
 fn shards(input: &Input<'_>, before: &UpgraderFleetStatus) -> Vec<ShardStatus> {
@@ -197,6 +212,7 @@ fn conditions(input: &Input<'_>, verdict: &Verdict, status: &mut UpgraderFleetSt
         (None, None) => (Some(false), "AsWanted", "nothing needs a person".to_owned()),
     };
     let complete = verdict.ready_shards == verdict.wanted_shards && verdict.wanted_shards > 0 && !short;
+    let (current, provers_current) = verdict.up_to_date;
     let ready = if input.wanted.is_none() {
         (Some(false), "InvalidSpec", degraded.2.clone())
     } else if verdict.suspended {
@@ -205,6 +221,9 @@ fn conditions(input: &Input<'_>, verdict: &Verdict, status: &mut UpgraderFleetSt
         (Some(false), "Degraded", degraded.2.clone())
     } else if !verdict.covered {
         (Some(false), "Uncovered", covered.2.clone())
+    } else if complete && !verdict.resharding && (input.changed || current < verdict.wanted_shards || !provers_current) {
+        let of = verdict.wanted_shards;
+        (Some(false), "Updating", format!("{current} of {of} shards have the wanted image and options; all are ready"))
     } else if complete && !verdict.resharding {
         (Some(true), "AllReady", "all shards and provers are ready".to_owned())
     } else if verdict.resharding {
@@ -228,7 +247,9 @@ fn conditions(input: &Input<'_>, verdict: &Verdict, status: &mut UpgraderFleetSt
     for (kind, (value, reason, message)) in all {
         let good = (value == Some(true)) != matches!(kind, ConditionType::Degraded | ConditionType::Resharding);
         let new = condition(kind, value, reason, message.clone(), input.generation, &input.now);
-        if set_condition(&mut status.conditions, new) {
+        // That a new fleet is not ready yet is no news.
+        let is_news = value == Some(true) || status.conditions.iter().any(|old| old.type_ == kind.name());
+        if set_condition(&mut status.conditions, new) && is_news {
             changes.push(Change { kind, good: good || kind == ConditionType::Resharding, reason: reason.to_owned(), message });
         }
     }
@@ -295,7 +316,17 @@ mod tests {
     ) -> (UpgraderFleetStatus, Vec<Change>, FleetNumbers) {
         let desired = [("default".to_owned(), 1)].into();
         let now = at(second);
-        status(&Input { name: "prod", generation: 7, wanted, observed, desired: &desired, trouble, before, now })
+        status(&Input {
+            name: "prod",
+            generation: 7,
+            wanted,
+            observed,
+            desired: &desired,
+            trouble,
+            changed: false,
+            before,
+            now,
+        })
     }
 
     fn says(status: &UpgraderFleetStatus, kind: ConditionType) -> String {
@@ -312,7 +343,7 @@ mod tests {
             (first.coverage.as_deref(), first.ready_shards.as_deref(), numbers.covered),
             (Some("256/256"), Some("4/4"), 256)
         );
-        assert_eq!(changes.len(), 5);
+        assert_eq!(changes.len(), 3, "ready, covered, provers available; not that nothing is wrong");
         let (second, changes, _) = make(Some(&wanted(4)), &seen, None, Some(&first), 100);
         assert_eq!((second, changes), (first, Vec::new()), "nothing new, so nothing is written");
     }
@@ -342,6 +373,23 @@ mod tests {
         assert_eq!(says(&status, ConditionType::Covered), "True AllCovered");
         assert_eq!(status.reshard.as_ref().map(|reshard| (reshard.pending, reshard.retiring)), Some((8, 4)));
         assert!(numbers.resharding && status.shards.iter().all(|shard| shard.phase == ShardPhase::Retiring));
+    }
+
+    #[test]
+    fn an_update_is_not_ready_before_its_last_shard() {
+        let mut seen = observed(4, Health::Ready { seconds: 0 });
+        let key = Key::primary("4:3".parse().expect("a class"));
+        seen.shards.get_mut(&key).expect("there").workload.revision = "before".to_owned();
+        let (status, _, _) = make(Some(&wanted(4)), &seen, None, None, 1);
+        assert_eq!(says(&status, ConditionType::Ready), "False Updating");
+        let workload = &mut seen.shards.get_mut(&key).expect("there").workload;
+        (workload.revision, workload.rolled_out) = ("a".to_owned(), false);
+        let (status, _, _) = make(Some(&wanted(4)), &seen, None, None, 1);
+        assert_eq!(says(&status, ConditionType::Ready), "False Updating");
+        let mut seen = observed(4, Health::Ready { seconds: 0 });
+        seen.provers.get_mut("default").expect("there").updating = true;
+        let (status, _, _) = make(Some(&wanted(4)), &seen, None, None, 1);
+        assert_eq!(says(&status, ConditionType::Ready), "False Updating");
     }
 
     #[test]

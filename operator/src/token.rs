@@ -65,6 +65,10 @@ pub async fn ensure(writer: &Writer, tokens: &Tokens, fleet: &Fleet<'_>, every: 
         tokens.set(fleet.namespace, fleet.name, token);
         return Ok(());
     };
+    if is_anothers(&found.metadata, &crate::build::uid(fleet.resource)) {
+        // The garbage collector takes it soon; pods that mount it meanwhile would lose it.
+        return Err(Error::Leftover(format!("Secret {}/{name}", fleet.namespace)));
+    }
     let data: BTreeMap<String, String> = decode(found.data.get("data"));
     let rotated = found.metadata.annotations.as_ref().and_then(|all| all.get(ROTATED)?.parse::<Timestamp>().ok());
     let (mut change, token) = due(&data, rotated, now, every);
@@ -81,6 +85,12 @@ pub async fn ensure(writer: &Writer, tokens: &Tokens, fleet: &Fleet<'_>, every: 
     }
     tokens.set(fleet.namespace, fleet.name, token);
     Ok(())
+}
+
+/// Whether an object belongs to a fleet that had this name before.
+fn is_anothers(meta: &kube::core::ObjectMeta, uid: &str) -> bool {
+    let mut owners = meta.owner_references.iter().flatten().filter(|owner| owner.kind == "UpgraderFleet").peekable();
+    meta.deletion_timestamp.is_some() || owners.peek().is_some() && owners.all(|owner| owner.uid != uid)
 }
 
 /// New certificates, where the fleet's jobs hold secrets, and there are none or they are due.
@@ -196,6 +206,26 @@ mod tests {
         let change = change.expect("a change");
         assert_eq!(change["tokens"], format!("{token}\nb\n"));
         assert_eq!((change["token"].as_str(), change.get("fleet-secret"), token.len()), (Some(token.as_str()), None, 64));
+    }
+
+    #[test]
+    fn the_secret_of_a_fleet_that_was_deleted_is_not_taken_over() {
+        use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+        let owned = |uids: &[&str]| kube::core::ObjectMeta {
+            owner_references: Some(
+                uids.iter()
+                    .map(|uid| OwnerReference {
+                        kind: "UpgraderFleet".to_owned(),
+                        uid: (*uid).to_owned(),
+                        ..OwnerReference::default()
+                    })
+                    .collect(),
+            ),
+            ..kube::core::ObjectMeta::default()
+        };
+        assert!(is_anothers(&owned(&["old"]), "new"));
+        assert!(!is_anothers(&owned(&["new"]), "new"));
+        assert!(!is_anothers(&owned(&[]), "new"), "a person's");
     }
 
     #[test]

@@ -9,14 +9,14 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tracing::debug;
 
-use crate::build::{HASH_ANNOTATION, MANAGER, Object, hash};
+use crate::build::{FLEET_LABEL, HASH_ANNOTATION, MANAGER, Object, hash};
 use crate::error::Error;
 use crate::kinds::Kind;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 
-/// Names an object.
-pub type ObjectKey = (Kind, String, String);
+/// The tokens of a fleet's objects, by kind and name.
+type Tokens = HashMap<(Kind, String), String>;
 
 /// What is known of an object from a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub struct Writer {
     client: Client,
     leadership: Leadership,
     metrics: Metrics,
-    /// The token of each object after our last write: while it stays, nobody has changed the object.
-    ledger: Mutex<HashMap<ObjectKey, String>>,
+    /// The token of each object after our last write, by namespace and fleet: while it stays, nobody has changed the object.
+    ledger: Mutex<HashMap<(String, String), Tokens>>,
     /// Writes left before this process aborts, in tests.
     writes_left: Option<AtomicU64>,
 }
@@ -68,15 +68,17 @@ impl Writer {
         Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
     }
 
-    /// Applies an object, unless the live one is what we applied last and nobody has changed it since. Returns whether it wrote.
+    /// Applies an object, unless the live one is what we applied last and nobody has changed it since. Returns whether the
+    /// object is another than before.
     ///
     /// # Errors
     /// What the server says, or that this process does not lead.
     pub async fn apply(&self, namespace: &str, mut object: Object, live: Option<&Live>) -> Result<bool, Error> {
         let sum = hash(&object.body);
-        let key = (object.kind, namespace.to_owned(), object.name.clone());
+        let fleet = (namespace.to_owned(), fleet_of(&object.body));
+        let key = (object.kind, object.name.clone());
         if let Some(live) = live {
-            let known = self.ledger.lock().ok().and_then(|ledger| ledger.get(&key).cloned());
+            let known = self.ledger.lock().ok().and_then(|ledger| ledger.get(&fleet)?.get(&key).cloned());
             if live.hash.as_deref() == Some(&sum) && known.as_deref() == Some(&live.token) {
                 return Ok(false);
             }
@@ -89,10 +91,12 @@ impl Writer {
         let written = api.patch(&object.name, &parameters, &Patch::Apply(&object.body)).await;
         let written = written.map_err(|error| Error::api(what, error))?;
         debug!(kind = object.kind.name(), namespace, name = object.name, "applied");
+        let token = token(&written.metadata);
+        let changed = live.is_none_or(|live| live.token != token);
         if let Ok(mut ledger) = self.ledger.lock() {
-            ledger.insert(key, token(&written.metadata));
+            ledger.entry(fleet).or_default().insert(key, token);
         }
-        Ok(true)
+        Ok(changed)
     }
 
     /// Deletes an object, if it is still the one that was seen.
@@ -106,9 +110,6 @@ impl Writer {
             preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
             ..DeleteParams::default()
         };
-        if let Ok(mut ledger) = self.ledger.lock() {
-            ledger.remove(&(kind, namespace.to_owned(), name.to_owned()));
-        }
         match self.api(kind, namespace).delete(name, &parameters).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
@@ -184,11 +185,16 @@ impl Writer {
     }
 
     /// Forgets a fleet's objects.
-    pub fn forget(&self, namespace: &str, names: impl Fn(&str) -> bool) {
+    pub fn forget(&self, namespace: &str, fleet: &str) {
         if let Ok(mut ledger) = self.ledger.lock() {
-            ledger.retain(|(_, other, name), _| other != namespace || !names(name));
+            ledger.remove(&(namespace.to_owned(), fleet.to_owned()));
         }
     }
+}
+
+fn fleet_of(body: &Value) -> String {
+    let label = body.pointer("/metadata/labels").and_then(|labels| labels.get(FLEET_LABEL));
+    label.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn annotate(body: &mut Value, sum: &str) {

@@ -2,8 +2,8 @@
 # Builds the programs of a real Kubernetes from Go modules into $UPGRADER_FLEET_CACHE/cluster/bin, for the tests of the
 # operator. What is there already in the version that go.mod names is kept.
 #
-#   build.sh api     etcd, API server, kubectl: what `make test` needs
-#   build.sh fake    and controller manager, scheduler, kwok (simulated nodes)
+#   build.sh api     etcd, API server, kubectl
+#   build.sh fake    and controller manager, scheduler, kwok (simulated nodes): what `make test` needs
 #   build.sh helm    helm
 #   build.sh chart   helm, promtool and the definitions of Prometheus' operator: what the tests of the chart need
 #   build.sh real    all of these and what a node needs: kubelet, kube-proxy, containerd, CoreDNS

@@ -3,8 +3,10 @@
 //!
 //! `build.sh` makes the programs, into `$UPGRADER_FLEET_CACHE/cluster/bin`; `make test` calls it.
 
+pub mod account;
 mod certificates;
 mod janitor;
+pub mod objects;
 mod operator;
 mod pods;
 mod programs;

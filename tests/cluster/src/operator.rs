@@ -19,6 +19,8 @@ pub struct OperatorOptions {
     pub kubeconfig: Option<PathBuf>,
     /// More options.
     pub arguments: Vec<String>,
+    /// Without a line for each write in the log.
+    pub quiet: bool,
 }
 
 /// A running operator. Killed when dropped.
@@ -37,13 +39,14 @@ impl Operator {
         let port = free_port()?;
         let log = cluster.folder().join(format!("operator-{name}.log"));
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let filter = if options.quiet { "warn" } else { "info,operator=debug" };
         let child = Command::new(binary("operator")?)
             .arg("run")
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--identity={name}"))
             .args(&options.arguments)
             .env("KUBECONFIG", options.kubeconfig.clone().unwrap_or_else(|| cluster.kubeconfig()))
-            .env("RUST_LOG", std::env::var("OPERATOR_TEST_LOG").unwrap_or_else(|_| "info,operator=debug".to_owned()))
+            .env("RUST_LOG", std::env::var("OPERATOR_TEST_LOG").unwrap_or_else(|_| filter.to_owned()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)
@@ -132,9 +135,21 @@ impl Operator {
     /// # Errors
     /// It is gone.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, line: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-        Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+        let found = status.lines().find_map(|text| text.strip_prefix(line)).context("a line on memory")?;
+        Ok(found.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
     }
 }
 

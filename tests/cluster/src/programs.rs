@@ -46,13 +46,15 @@ fn cache() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(".cache"))
 }
 
-/// One of our own binaries, beside the test's.
+/// One of our own binaries, beside the test's or beside this one.
 ///
 /// # Errors
 /// It has not been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a test lies in target/release/deps")?;
+    let exe = std::env::current_exe()?;
+    let folder = exe.parent().context("a program lies in a folder")?;
+    // A test lies in target/release/deps.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(name);
     if !path.exists() {
         bail!("{} is missing: `make build` makes it", path.display());

@@ -4,12 +4,13 @@ mod support;
 
 use anyhow::Result;
 use cluster::Tier;
+use cluster::objects::namespace;
 use fleet_api::UpgraderFleet;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use support::{cluster, make_namespace};
+use support::cluster;
 
 fn resource() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("upgrader-fleet.dev", "v1alpha1", "UpgraderFleet"))
@@ -39,7 +40,7 @@ fn with(path: &str, value: Value) -> Value {
 async fn the_smallest_manifest_is_taken_and_filled_in_as_serde_does() -> Result<()> {
     let Some(cluster) = cluster(Tier::Api).await else { return Ok(()) };
     let client = cluster.client().await?;
-    make_namespace(&client, "defaults").await?;
+    namespace(&client, "defaults").await?;
     let api = Api::namespaced_with(client.clone(), "defaults", &resource());
     let spec = with("/suspend", json!(false));
     let made = create(&api, "small", &spec).await.expect("taken");
@@ -54,7 +55,7 @@ async fn the_smallest_manifest_is_taken_and_filled_in_as_serde_does() -> Result<
 async fn twenty_bad_manifests_are_refused_and_told_why() -> Result<()> {
     let Some(cluster) = cluster(Tier::Api).await else { return Ok(()) };
     let client = cluster.client().await?;
-    make_namespace(&client, "bad").await?;
+    namespace(&client, "bad").await?;
     let api = Api::namespaced_with(client, "bad", &resource());
     let cases = [
         (with("/network", json!("moon")), "spec.network: Unsupported value: \"moon\""),
@@ -104,7 +105,7 @@ async fn twenty_bad_manifests_are_refused_and_told_why() -> Result<()> {
 async fn what_is_immutable_stays_and_the_rest_can_change() -> Result<()> {
     let Some(cluster) = cluster(Tier::Api).await else { return Ok(()) };
     let client = cluster.client().await?;
-    make_namespace(&client, "immutable").await?;
+    namespace(&client, "immutable").await?;
     let api: Api<DynamicObject> = Api::namespaced_with(client, "immutable", &resource());
     create(&api, "fleet", &with("/upgraders/shards", json!(3))).await.expect("taken");
     let patch = |spec: Value| {
@@ -130,7 +131,7 @@ async fn what_is_immutable_stays_and_the_rest_can_change() -> Result<()> {
 async fn kubectl_shows_scales_and_explains() -> Result<()> {
     let Some(cluster) = cluster(Tier::Api).await else { return Ok(()) };
     let client = cluster.client().await?;
-    make_namespace(&client, "kubectl").await?;
+    namespace(&client, "kubectl").await?;
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "kubectl", &resource());
     create(&api, "prod", &with("/upgraders/shards", json!(4))).await.expect("taken");
     let status = json!({ "status": {

@@ -1,23 +1,22 @@
 //! What the tests of both tiers share.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub mod coverage;
+
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use cluster::{Cluster, FakePods, Operator, OperatorOptions, Tier};
+use anyhow::{Result, bail};
+use cluster::account::{self, Scope};
+use cluster::{Cluster, FakePods, Operator, OperatorOptions, Tier, objects};
 use fleet_api::{UpgraderFleet, UpgraderFleetStatus};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::runtime::{conditions, wait::await_condition};
-use kube::{Api, Client, CustomResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-
-/// The definition as it is shipped.
-const DEFINITION: &str = include_str!("../../../../crds/upgraderfleets.yaml");
 
 static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
 
@@ -35,76 +34,56 @@ pub async fn cluster(tier: Tier) -> Option<&'static Cluster> {
 
 async fn prepare(cluster: &Cluster, tier: Tier) -> Result<()> {
     let client = cluster.client().await?;
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let definition: Value = serde_yaml_ng::from_str(DEFINITION)?;
-    crds.patch(UpgraderFleet::crd_name(), &PatchParams::apply("test"), &Patch::Apply(&definition)).await?;
-    let established = await_condition(crds, UpgraderFleet::crd_name(), conditions::is_crd_established());
-    tokio::time::timeout(Duration::from_secs(30), established).await.context("the definition is not established")??;
+    objects::definition(&client).await?;
     if tier == Tier::Fake {
         for number in 0..4 {
-            node(&client, &format!("gpu-{number}"), 4).await?;
+            objects::node(&client, &format!("gpu-{number}"), 4).await?;
         }
         for number in 0..2 {
-            node(&client, &format!("cpu-{number}"), 0).await?;
+            objects::node(&client, &format!("cpu-{number}"), 0).await?;
         }
     }
     Ok(())
 }
 
-/// A simulated node.
-pub async fn node(client: &Client, name: &str, gpus: u32) -> Result<()> {
-    let mut amounts = json!({ "cpu": "320", "memory": "2560Gi", "pods": "1100" });
-    let mut node = json!({
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": { "name": name, "annotations": { "kwok.x-k8s.io/node": "fake" }, "labels": { "kubernetes.io/hostname": name } },
-    });
-    if gpus > 0 {
-        amounts["nvidia.com/gpu"] = gpus.to_string().into();
-        node["metadata"]["labels"]["nvidia.com/gpu.present"] = "true".into();
-        node["spec"] = json!({ "taints": [{ "key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule" }] });
-    }
-    node["status"] = json!({ "allocatable": amounts, "capacity": amounts });
-    let node: Node = serde_json::from_value(node)?;
-    Api::<Node>::all(client.clone()).create(&PostParams::default(), &node).await?;
-    Ok(())
-}
-
-/// A namespace, an operator that looks after it alone, and what the operator asks of pods.
+/// A namespace, an operator that looks after it alone with the chart's rights and no others, and what the operator asks of pods.
 pub struct Stage {
     pub cluster: &'static Cluster,
     pub client: Client,
     pub namespace: String,
     pub pods: FakePods,
     pub operator: Operator,
+    kubeconfig: PathBuf,
 }
 
 impl Stage {
     /// A new one, unless there is no cluster.
     pub async fn new(namespace: &str) -> Option<Self> {
         let cluster = cluster(Tier::Fake).await?;
-        Some(Self::on(cluster, namespace).await.expect("a stage"))
+        Some(Self::on(cluster, namespace, &[]).await.expect("a stage"))
     }
 
     /// One on the API server alone, where a task plays the controllers: each Deployment gets its pods at once, ready.
-    pub async fn with_played_controllers(namespace: &str) -> Option<Self> {
+    pub async fn with_played_controllers(namespace: &str, options: &[&str]) -> Option<Self> {
         let cluster = cluster(Tier::Api).await?;
-        let stage = Self::on(cluster, namespace).await.expect("a stage");
+        let stage = Self::on(cluster, namespace, options).await.expect("a stage");
         tokio::spawn(play(stage.deployments(), stage.pods()));
         Some(stage)
     }
 
-    async fn on(cluster: &'static Cluster, namespace: &str) -> Result<Self> {
+    async fn on(cluster: &'static Cluster, namespace: &str, more: &[&str]) -> Result<Self> {
         let client = cluster.client().await?;
-        make_namespace(&client, namespace).await?;
+        objects::namespace(&client, namespace).await?;
+        let kubeconfig = account::make(cluster, &client, namespace, Scope::Namespace, &account::rules()?).await?;
         let pods = FakePods::start().await?;
-        let operator = Operator::start(cluster, namespace, &options(namespace, &pods, &[]))?;
+        let operator = Operator::start(cluster, namespace, &options(namespace, &pods, &kubeconfig, more))?;
         operator.ready().await?;
-        Ok(Self { cluster, client, namespace: namespace.to_owned(), pods, operator })
+        Ok(Self { cluster, client, namespace: namespace.to_owned(), pods, operator, kubeconfig })
     }
 
     /// Options of another operator for the same namespace.
     pub fn options(&self, more: &[&str]) -> OperatorOptions {
-        options(&self.namespace, &self.pods, more)
+        options(&self.namespace, &self.pods, &self.kubeconfig, more)
     }
 
     pub fn fleets(&self) -> Api<UpgraderFleet> {
@@ -164,35 +143,20 @@ impl Stage {
     }
 }
 
-fn options(namespace: &str, pods: &FakePods, more: &[&str]) -> OperatorOptions {
+fn options(namespace: &str, pods: &FakePods, kubeconfig: &Path, more: &[&str]) -> OperatorOptions {
     let mut arguments = vec![
         format!("--watch-namespace={namespace}"),
         format!("--namespace={namespace}"),
         format!("--poll-through={}", pods.through()),
         "--poll-seconds=1".to_owned(),
-        "--lease-seconds=3".to_owned(),
         "--upgrader-image=upgrader:1".to_owned(),
         "--prover-image=prover-pod:1".to_owned(),
     ];
+    if !more.iter().any(|option| option.starts_with("--lease-seconds")) {
+        arguments.push("--lease-seconds=3".to_owned());
+    }
     arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-    OperatorOptions { kubeconfig: None, arguments }
-}
-
-pub async fn make_namespace(client: &Client, name: &str) -> Result<()> {
-    let namespace =
-        Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
-    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-    Ok(())
-}
-
-/// A small fleet on a network with mock proofs.
-pub fn spec(shards: i32) -> Value {
-    json!({
-        "network": "regtest",
-        "node": { "urls": ["http://node:9797"] },
-        "upgraders": { "shards": shards },
-        "provers": { "replicas": 1, "resources": { "requests": { "cpu": "100m" } } },
-    })
+    OperatorOptions { kubeconfig: Some(kubeconfig.to_owned()), arguments, quiet: false }
 }
 
 pub fn condition<'a>(status: &'a UpgraderFleetStatus, kind: &str) -> (&'a str, &'a str) {
@@ -201,6 +165,15 @@ pub fn condition<'a>(status: &'a UpgraderFleetStatus, kind: &str) -> (&'a str, &
 
 pub fn is_ready(status: &UpgraderFleetStatus) -> bool {
     condition(status, "Ready").0 == "True"
+}
+
+/// Ready with so many shards.
+pub fn is_ready_with(shards: i32) -> impl Fn(&UpgraderFleetStatus) -> bool {
+    move |status| is_ready(status) && status.ready_shards.as_deref() == Some(&format!("{shards}/{shards}"))
+}
+
+pub fn message<'a>(status: &'a UpgraderFleetStatus, kind: &str) -> &'a str {
+    status.conditions.iter().find(|one| one.type_ == kind).map_or("", |one| one.message.as_str())
 }
 
 pub fn tail(text: &str) -> String {

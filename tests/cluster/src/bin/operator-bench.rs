@@ -1,0 +1,228 @@
+//! `make bench-operator`: what the operator costs with many fleets, on a real control plane with simulated nodes.
+//!
+//! `operator-bench [FLEETS [SHARDS]]`, by default 1,000 fleets of 8 shards and one prover pod each. Everything runs on this
+//! machine: etcd, the API server, the controllers and the simulated kubelets have the same cores as the operator. What the
+//! operator asked of the API server comes from the API server's audit log.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cluster::account::{self, Scope};
+use cluster::{Cluster, FakePods, Operator, OperatorOptions, Tier, objects};
+use fleet_api::UpgraderFleet;
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "operator";
+const NAMESPACES: usize = 10;
+/// How long the fleets may take to get ready.
+const LIMIT: Duration = Duration::from_hours(1);
+/// How long the fleet is watched at rest.
+const REST: Duration = Duration::from_mins(1);
+/// Fleets that are changed afterwards.
+const CHANGED: usize = 20;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let numbers: Result<Vec<usize>, _> = std::env::args().skip(1).map(|word| word.parse()).collect();
+    let Ok(numbers) = numbers else {
+        eprintln!("usage: operator-bench [FLEETS [SHARDS]]");
+        return ExitCode::from(2);
+    };
+    let (fleets, shards) = (numbers.first().copied().unwrap_or(1000), numbers.get(1).copied().unwrap_or(8));
+    match run(fleets, shards).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("operator-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(fleets: usize, shards: usize) -> Result<()> {
+    ensure!((1..=100_000).contains(&fleets) && (1..=64).contains(&shards), "1 to 100000 fleets of 1 to 64 shards");
+    let Some(cluster) = Cluster::start(Tier::Fake).await? else { return Ok(()) };
+    let client = cluster.client().await?;
+    objects::definition(&client).await?;
+    for number in 0..=(fleets * (shards + 2)).div_ceil(1000) {
+        objects::node(&client, &format!("node-{number}"), 0).await?;
+    }
+    objects::namespace(&client, NAMESPACE).await?;
+    for number in 0..NAMESPACES {
+        objects::namespace(&client, &format!("fleets-{number}")).await?;
+    }
+    let kubeconfig = account::make(&cluster, &client, NAMESPACE, Scope::Cluster, &account::rules()?).await?;
+    let pods = FakePods::start().await?;
+    let arguments = vec![
+        format!("--namespace={NAMESPACE}"),
+        format!("--poll-through={}", pods.through()),
+        "--upgrader-image=upgrader:1".to_owned(),
+        "--prover-image=prover-pod:1".to_owned(),
+    ];
+    let operator =
+        Operator::start(&cluster, "bench", &OperatorOptions { kubeconfig: Some(kubeconfig), arguments, quiet: true })?;
+    operator.ready().await?;
+    let bench = Bench { cluster, client, operator, shards };
+
+    let began = Instant::now();
+    let names: Vec<(String, String)> =
+        (0..fleets).map(|number| (format!("fleets-{}", number % NAMESPACES), format!("fleet-{number:05}"))).collect();
+    bench.apply(&names, shards).await?;
+    let created = began.elapsed();
+    bench.settled(&names, shards).await?;
+    let steady = began.elapsed();
+    let (p50, p99) = (bench.reconcile(0.5).await?, bench.reconcile(0.99).await?);
+    let reconciles = bench.operator.metric("upgrader_fleet_reconciles_total").await?;
+    let errors = bench.operator.metric("upgrader_fleet_reconcile_errors_total").await?;
+    let to_create = bench.calls()?;
+
+    // What still settles is not rest.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let before = bench.calls()?;
+    tokio::time::sleep(REST).await;
+    let at_rest = difference(&bench.calls()?, &before);
+
+    let changed = &names[..CHANGED.min(names.len())];
+    let before = bench.calls()?;
+    bench.apply(changed, shards + 1).await?;
+    bench.settled(changed, shards + 1).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let to_change = difference(&bench.calls()?, &before);
+    let (resident, peak) = (bench.operator.resident_bytes()?, bench.operator.peak_bytes()?);
+
+    let per = |calls: &BTreeMap<String, usize>, of: usize| total(calls) as f64 / of as f64;
+    let writes_at_rest: usize =
+        at_rest.iter().filter(|(verb, _)| !matches!(verb.as_str(), "get" | "list")).map(|(_, n)| n).sum();
+    let mebi = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!("{fleets} fleets of {shards} shards and a prover pod: {} pods", fleets * (shards + 1));
+    println!("| measure | value | goal | value/goal |\n|---|---|---|---|");
+    let row = |what: &str, value: f64, unit: &str, goal: Option<f64>| {
+        let (goal, ratio) = goal.map_or_else(
+            || (String::new(), String::new()),
+            |goal| (format!("{goal} {unit}"), if goal > 0.0 { format!("{:.2}", value / goal) } else { String::new() }),
+        );
+        println!("| {what} | {value:.1} {unit} | {goal} | {ratio} |");
+    };
+    row("all fleets created", created.as_secs_f64(), "s", None);
+    row("all fleets ready", steady.as_secs_f64(), "s", None);
+    row("reconcile p50", p50 * 1000.0, "ms", None);
+    row("reconcile p99", p99 * 1000.0, "ms", Some(50.0));
+    row("reconciles per fleet until ready", reconciles / fleets as f64, "", None);
+    row("failed reconciles", errors, "", None);
+    row("API calls per new fleet", per(&to_create, fleets), "", None);
+    row("API calls per resize by one shard", per(&to_change, changed.len()), "", None);
+    row(&format!("writes but the Lease in {} s at rest", REST.as_secs()), writes_at_rest as f64, "", Some(0.0));
+    row("resident memory", mebi(resident), "MiB", Some(128.0));
+    row("resident memory, peak", mebi(peak), "MiB", None);
+    println!("\ncalls per new fleet: {}", shares(&to_create, fleets));
+    println!("calls per resize: {}", shares(&to_change, changed.len()));
+    println!("calls at rest: {}", shares(&at_rest, 1));
+    Ok(())
+}
+
+struct Bench {
+    cluster: Cluster,
+    client: Client,
+    operator: Operator,
+    shards: usize,
+}
+
+impl Bench {
+    async fn apply(&self, names: &[(String, String)], shards: usize) -> Result<()> {
+        let one = |(namespace, name): &(String, String)| {
+            let api: Api<UpgraderFleet> = Api::namespaced(self.client.clone(), namespace);
+            let body = json!({
+                "apiVersion": "upgrader-fleet.dev/v1alpha1", "kind": "UpgraderFleet", "metadata": { "name": name },
+                "spec": objects::spec(shards as i32),
+            });
+            let name = name.clone();
+            async move {
+                api.patch(&name, &PatchParams::apply("bench").force(), &Patch::Apply(&body)).await?;
+                anyhow::Ok(())
+            }
+        };
+        futures::stream::iter(names.iter().map(one)).buffer_unordered(16).try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+
+    /// Waits until these fleets are ready with so many shards.
+    async fn settled(&self, names: &[(String, String)], shards: usize) -> Result<()> {
+        let api: Api<UpgraderFleet> = Api::all(self.client.clone());
+        let (began, wanted) = (Instant::now(), format!("{shards}/{shards}"));
+        let mut said = Instant::now();
+        loop {
+            let list = api.list(&ListParams::default()).await?;
+            let is_ready = |fleet: &&UpgraderFleet| {
+                let Some(status) = &fleet.status else { return false };
+                status.observed_generation == fleet.metadata.generation
+                    && status.ready_shards.as_deref() == Some(&wanted)
+                    && status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
+            };
+            let ready: std::collections::HashSet<String> = list.iter().filter(is_ready).map(ResourceExt::name_any).collect();
+            let count = names.iter().filter(|(_, name)| ready.contains(name)).count();
+            if count == names.len() {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < LIMIT, "only {count} of {} fleets are ready in an hour", names.len());
+            if said.elapsed() > Duration::from_secs(15) {
+                said = Instant::now();
+                eprintln!("{count} of {} fleets are ready after {} s", names.len(), began.elapsed().as_secs());
+            }
+            tokio::time::sleep(Duration::from_secs(if self.shards * list.items.len() > 1000 { 3 } else { 1 })).await;
+        }
+    }
+
+    /// A quantile of the reconciles' duration in seconds, between the bounds of its bucket as Prometheus reckons it.
+    async fn reconcile(&self, quantile: f64) -> Result<f64> {
+        let (_, text) = self.operator.get("/metrics").await?;
+        let bucket = |line: &str| {
+            let rest = line.strip_prefix("upgrader_fleet_reconcile_duration_seconds_bucket{le=\"")?;
+            let (bound, count) = rest.split_once("\"} ")?;
+            Some((bound.parse::<f64>().ok()?, count.parse::<f64>().ok()?))
+        };
+        let buckets: Vec<(f64, f64)> = text.lines().filter_map(bucket).collect();
+        let rank = buckets.last().context("a histogram")?.1 * quantile;
+        let mut below = (0.0, 0.0);
+        for (bound, count) in buckets {
+            if count >= rank {
+                let share = if count > below.1 { (rank - below.1) / (count - below.1) } else { 1.0 };
+                return Ok(if bound.is_finite() { below.0 + (bound - below.0) * share } else { below.0 });
+            }
+            below = (bound, count);
+        }
+        Ok(below.0)
+    }
+
+    /// What the operator has asked so far, by verb and kind, without its Lease and without the watches that are just there.
+    fn calls(&self) -> Result<BTreeMap<String, usize>> {
+        let mut calls = BTreeMap::new();
+        for event in self.cluster.asked_by(&account::user(NAMESPACE))? {
+            let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            if matches!(text("/verb"), "watch") || text("/objectRef/resource") == "leases" {
+                continue;
+            }
+            let sub = text("/objectRef/subresource");
+            let resource = [text("/objectRef/resource"), if sub.is_empty() { "" } else { "/" }, sub].concat();
+            *calls.entry(format!("{} {resource}", text("/verb"))).or_default() += 1;
+        }
+        Ok(calls)
+    }
+}
+
+fn difference(after: &BTreeMap<String, usize>, before: &BTreeMap<String, usize>) -> BTreeMap<String, usize> {
+    let one = |(name, count): (&String, &usize)| (name.clone(), count - before.get(name).copied().unwrap_or(0));
+    after.iter().map(one).filter(|(_, count)| *count > 0).collect()
+}
+
+fn total(calls: &BTreeMap<String, usize>) -> usize {
+    calls.values().sum()
+}
+
+fn shares(calls: &BTreeMap<String, usize>, of: usize) -> String {
+    let one = |(name, count): (&String, &usize)| format!("{name} {:.2}", *count as f64 / of as f64);
+    if calls.is_empty() { "none".to_owned() } else { calls.iter().map(one).collect::<Vec<_>>().join(", ") }
+}
