@@ -147,7 +147,7 @@ async fn operator(cluster: &Cluster, name: &str, account: &str) -> Result<Operat
     ensure!(arguments.len() >= 8, "{arguments:?}");
     arguments.push(format!("--namespace={NAMESPACE}"));
     let kubeconfig = Some(cluster.kubeconfig_with_token(account, token.trim())?);
-    let operator = Operator::start(cluster, name, &OperatorOptions { kubeconfig, arguments })?;
+    let operator = Operator::start(cluster, name, &OperatorOptions { kubeconfig, arguments, quiet: false })?;
     operator.ready().await.with_context(|| operator.log())?;
     Ok(operator)
 }
