@@ -482,13 +482,13 @@ async fn patiently<T, F: Future<Output = Result<T, NodeError>>>(ask: impl Fn() -
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
-            answer => return answer.map_err(unanswered),
+            answer => return answer.map_err(|error| unanswered(&error)),
         }
     }
-    ask().await.map_err(unanswered)
+    ask().await.map_err(|error| unanswered(&error))
 }
 
-fn unanswered(error: NodeError) -> Outcome {
+fn unanswered(error: &NodeError) -> Outcome {
     Outcome::Failed { failure: Failure::Node { because: error.to_string() } }
 }
 
