@@ -138,7 +138,10 @@ async fn deaths_during_a_resize_cost_what_died_and_no_more() -> Result<()> {
         while began.elapsed() < Duration::from_secs(4) {
             let pods = stage.pods().list(&ListParams::default().labels("upgrader-fleet.dev/shard")).await?;
             if let Some(pod) = pods.items.get(deaths % pods.items.len().max(1)) {
-                stage.pods().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+                match stage.pods().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await {
+                    Err(kube::Error::Api(gone)) if gone.code == 404 => {} // the resize was faster
+                    killed => drop(killed?),
+                }
                 deaths += 1;
             }
             tokio::time::sleep(Duration::from_millis(400)).await;
