@@ -343,7 +343,7 @@ impl Run<'_> {
     /// Follows an accepted job to its end there, through lost connections.
     async fn follow(&self, endpoint: &Endpoint, first: Option<JobStatus>) -> Followed {
         let pod = self.shared.pod(endpoint);
-        let mut news = News { endpoint, options: self.options, last: None };
+        let mut news = News { endpoint, options: self.options, limit: self.limit, last: None };
         let mut lost_since = None;
         let mut failures = 0;
         let mut ended = first.and_then(|status| news.tell(status));
@@ -356,7 +356,7 @@ impl Run<'_> {
                     Ok(bytes) => return Followed::Proof(bytes, ended.map(Box::new)),
                     Err(error) => error,
                 },
-                Some(status) => return Followed::Ended(Box::new(why_ended(status))),
+                Some(status) => return Followed::Ended(Box::new(why_ended(status, self.limit))),
                 None => match pod.status(self.id).await {
                     Ok(status) => {
                         (lost_since, failures) = (None, 0);
@@ -426,11 +426,12 @@ impl Run<'_> {
 struct News<'a> {
     endpoint: &'a Endpoint,
     options: &'a ProveOptions,
+    limit: Option<u8>,
     last: Option<JobStatus>,
 }
 
 impl News<'_> {
-    /// Gives the status back if it is final.
+    /// Gives the status back if it is final for this caller: others may still want a job that is too big for this one.
     fn tell(&mut self, status: JobStatus) -> Option<JobStatus> {
         if self.last.as_ref() != Some(&status) {
             if let Some(progress) = &self.options.progress {
@@ -438,11 +439,20 @@ impl News<'_> {
             }
             self.last = Some(status.clone());
         }
-        status.state.is_final().then_some(status)
+        (status.state.is_final() || is_over(&status, self.limit)).then_some(status)
     }
 }
 
-fn why_ended(status: &JobStatus) -> Problem {
+/// Whether the job goes on at the pod although it is bigger than its caller admits.
+fn is_over(status: &JobStatus, limit: Option<u8>) -> bool {
+    !status.state.is_final() && status.log2_padded_height.zip(limit).is_some_and(|(height, limit)| height > limit)
+}
+
+fn why_ended(status: &JobStatus, limit: Option<u8>) -> Problem {
+    if is_over(status, limit) {
+        let (log2_padded_height, max_log2_padded_height) = (status.log2_padded_height, limit);
+        return Problem { log2_padded_height, max_log2_padded_height, ..Problem::new(ProblemType::PaddedHeightTooBig) };
+    }
     let unsaid = if status.state == JobState::Cancelled { ProblemType::Cancelled } else { ProblemType::Internal };
     status.problem.clone().unwrap_or_else(|| Problem::new(unsaid))
 }

@@ -84,7 +84,17 @@ impl Scheduler {
             .iter()
             .filter_map(|(&id, interest)| Some((id, interest.max_log2_padded_height.filter(|&limit| limit < height)?)))
             .collect();
-        if refused.is_empty() {
+        let Some(most) = refused.iter().map(|&(_, limit)| limit).max() else { return };
+        if refused.len() == job.interests.len() {
+            // Nobody is left: the job itself failed, and callers who only follow its status must hear why.
+            self.leave_worker(now, id, effects);
+            self.finish(
+                now,
+                id,
+                JobState::Failed,
+                &Outcome::Failed(Failure::TooBig { log2_padded_height: height, limit: most }),
+                effects,
+            );
             return;
         }
         for &(interest, limit) in &refused {

@@ -573,6 +573,27 @@ fn too_big_is_said_while_others_still_run() {
 }
 
 #[test]
+fn a_job_above_the_only_callers_own_limit_has_failed_and_says_why() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    let limited = Submission { max_log2_padded_height: Some(11), ..world.wish(1, 0, Priority::Low) };
+    world.submit(&limited).expect("accepted");
+    world.answer_order(0, 9, 12);
+    let failure = Failure::TooBig { log2_padded_height: 12, limit: 11 };
+    assert_eq!(world.answered[&limited.interest], Outcome::Failed(failure.clone()));
+    let view = world.scheduler.view(job(1)).expect("is remembered");
+    assert_eq!((view.state, view.failure), (JobState::Failed, Some(failure)));
+    // Nobody else is concerned: who asks without a limit gets the proof.
+    let free = world.wish(1, 0, Priority::Low);
+    world.submit(&free).expect("accepted");
+    let limited = Submission { max_log2_padded_height: Some(11), ..world.wish(1, 0, Priority::Low) };
+    world.submit(&limited).expect("attached");
+    world.answer_order(0, 9, 12);
+    assert!(matches!(world.answered[&limited.interest], Outcome::Failed(Failure::TooBig { limit: 11, .. })));
+    world.run_out();
+    assert_eq!(world.answered[&free.interest], Outcome::Proved);
+}
+
+#[test]
 fn wrong_proofs_quarantine_the_device() {
     let mut world = World::new(Config { quarantine_after: 1, ..config() }, &[Backend::Cpu]);
     let wish = world.wish(1, 0, Priority::Low);
