@@ -49,8 +49,22 @@ pub struct Scenario {
 pub struct Ended {
     /// As it was sent.
     pub txid: TxId,
-    /// The one transaction of the mempool that spends what it spent, and whether that is a SingleProof at the tip.
-    pub found: Vec<(TxId, bool)>,
+    /// Transactions of the mempool that spend what it spent, and where each stands.
+    pub found: Vec<(TxId, Place)>,
+    /// Why no upgrader can do anything for it, as the upgrader of its shard says.
+    pub why_not: Option<String>,
+}
+
+/// Where a transaction of the mempool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A SingleProof at the tip.
+    Tip,
+    /// A SingleProof synced to a block that a reorganization has undone. A node may admit that in the moment of the
+    /// reorganization; nobody can update it.
+    Undone,
+    /// To be upgraded.
+    Elsewhere,
 }
 
 /// What came of it.
@@ -73,9 +87,19 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Transactions that did not end up in exactly one SingleProof at the tip.
+    /// Transactions that did not end up in exactly one SingleProof at the tip, and not with a typed reason either.
     pub fn unfinished(&self) -> Vec<&Ended> {
-        self.ended.iter().filter(|ended| !matches!(ended.found[..], [(_, true)])).collect()
+        let over = |ended: &Ended| match ended.found[..] {
+            [(_, Place::Tip)] => true,
+            [(_, Place::Undone)] => ended.why_not.as_deref() == Some("unknown-mutator-set"),
+            _ => false,
+        };
+        self.ended.iter().filter(|ended| !over(ended)).collect()
+    }
+
+    /// Transactions that ended with a typed reason instead of a SingleProof at the tip.
+    pub fn given_up(&self) -> usize {
+        self.ended.iter().filter(|ended| matches!(ended.found[..], [(_, Place::Undone)])).count()
     }
 
     /// Proofs made of a claim that was proven before, or that nobody waited for any more.
@@ -137,17 +161,23 @@ pub async fn run(scenario: &Scenario, mut say: impl FnMut(String)) -> Result<Sum
             fleet.node.chain().mine(0)?;
             say(format!("block {}", fleet.node.chain().height()));
         }
-        let settled = |fleet: &Fleet| sent.iter().all(|(_, input)| matches!(spenders(fleet, *input)[..], [(_, true)]));
+        let settled = |fleet: &Fleet| {
+            sent.iter().all(|(_, input)| matches!(spenders(fleet, *input)[..], [(_, Place::Tip | Place::Undone)]))
+        };
         let took = match fleet.until("all upgraded", scenario.patience, settled).await {
             Ok(took) => took,
             Err(error) => return Err(error.context(why(&fleet, &sent).await)),
         };
-        say(format!("all of them are in SingleProofs at the tip after {:.1} s", took.as_secs_f64()));
+        say(format!("all of them are upgraded after {:.1} s", took.as_secs_f64()));
         let mut results = BTreeSet::new();
         for (txid, input) in &sent {
             let found = spenders(&fleet, *input);
             results.extend(found.iter().map(|(txid, _)| *txid));
-            summary.ended.push(Ended { txid: *txid, found });
+            let why_not = match found[..] {
+                [(stuck, Place::Undone)] => why_not(&fleet, stuck).await?,
+                _ => None,
+            };
+            summary.ended.push(Ended { txid: *txid, found, why_not });
         }
         for result in results {
             let chain = fleet.node.chain();
@@ -195,8 +225,8 @@ fn send(fleet: &Fleet, count: usize) -> Result<Vec<(TxId, AbsoluteIndexSet)>> {
         .collect()
 }
 
-/// Transactions of the mempool that spend this, and whether each is a SingleProof at the tip.
-fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, bool)> {
+/// Transactions of the mempool that spend this, and where each stands.
+fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, Place)> {
     let chain = fleet.node.chain();
     let tip = chain.recent().tip_mutator_set_hash();
     let found = chain.mempool().with_matching_absolute_index_sets(&[input].into());
@@ -205,9 +235,30 @@ fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, bool)> {
         .map(|(kernel, _)| {
             let txid = upgrader::node::txid_of(kernel);
             let single = chain.transaction(txid).is_some_and(|found| matches!(found.proof, TransactionProof::SingleProof(_)));
-            (txid, single && kernel.mutator_set_hash == tip)
+            let place = match single {
+                true if kernel.mutator_set_hash == tip => Place::Tip,
+                true if !chain.has_mutator_set(kernel.mutator_set_hash) => Place::Undone,
+                _ => Place::Elsewhere,
+            };
+            (txid, place)
         })
         .collect()
+}
+
+/// What the upgrader of the transaction's shard says why it does nothing for it. It needs a look at the mempool first.
+async fn why_not(fleet: &Fleet, txid: TxId) -> Result<Option<String>> {
+    for _ in 0..50 {
+        for upgrader in &fleet.upgraders {
+            let said = upgrader.get(&format!("/explain/{txid}")).await?;
+            if said["in_this_shard"] == true
+                && let Some(why) = said["why_not"]["reason"].as_str()
+            {
+                return Ok(Some(why.to_owned()));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(None)
 }
 
 /// Of everything that is not a SingleProof at the tip: what the mempool has and what each upgrader says about it.
@@ -216,7 +267,7 @@ async fn why(fleet: &Fleet, sent: &[(TxId, AbsoluteIndexSet)]) -> String {
     let mut lines = vec![format!("at height {height}, not in one SingleProof at the tip:")];
     for (txid, input) in sent {
         let found = spenders(fleet, *input);
-        if matches!(found[..], [(_, true)]) {
+        if matches!(found[..], [(_, Place::Tip | Place::Undone)]) {
             continue;
         }
         lines.push(format!("{txid}: found {found:?}"));

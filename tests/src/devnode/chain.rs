@@ -104,6 +104,11 @@ impl Chain {
         &self.recent
     }
 
+    /// Whether a block of the chain leads to the mutator set with this hash.
+    pub fn has_mutator_set(&self, hash: Digest) -> bool {
+        self.states.iter().rev().any(|state| state.mutator_set.hash() == hash)
+    }
+
     /// The transaction's kernel and proof, if the mempool has it.
     pub fn transaction(&self, txid: TxId) -> Option<&Transaction> {
         self.mempool.get(upstream_id(txid)?)

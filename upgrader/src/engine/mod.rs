@@ -7,13 +7,15 @@ mod context;
 mod fees;
 mod proving;
 mod stage;
+mod submission;
 mod upgrade;
 mod watch;
 
 pub use context::{Context, Proving};
 pub use proving::priority;
 pub use stage::Stage;
-pub use upgrade::{Report, Submitted};
+pub use submission::Submitted;
+pub use upgrade::Report;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use fleet::transaction::{Leaf, VerifiedCollection};
 use futures::future::BoxFuture;
+use neptune_consensus::transaction::TransactionProof;
 use neptune_consensus::transaction::transaction_kernel::TransactionKernel;
-use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use prover_api::Priority;
 use tokio::sync::{mpsc, watch};
@@ -18,6 +18,7 @@ use triton_vm::prelude::{Digest, Proof};
 use super::context::Context;
 use super::proving::{self, Made};
 use super::stage::Stage;
+use super::submission::{NotTaken, Submitted, submit};
 use crate::dag::{Dag, Effect, Event, Failure, Kind, Lag, Node, Outcome, Superseded};
 use crate::jobs::{self, CheckedProof, Gobbler, Step, StepError};
 use crate::mempool::{input_id, input_ids};
@@ -26,12 +27,6 @@ use crate::policy::Incentive;
 use crate::ring::Ring;
 use crate::select::{ProofKind, Work};
 use crate::{TxId, logs};
-
-/// Attempts to submit when nodes do not answer.
-const SUBMISSIONS: u32 = 6;
-
-/// Pause before the second; doubles.
-const SUBMISSION_PAUSE: Duration = Duration::from_millis(500);
 
 /// Attempts to download a kernel or a proof.
 const DOWNLOADS: u32 = 5;
@@ -56,19 +51,6 @@ pub struct Report {
     pub learned: Option<(TxId, ProofKind)>,
     /// From the start to the end.
     pub elapsed: Duration,
-}
-
-/// A transaction that we gave to the node.
-#[derive(Debug, Clone)]
-pub struct Submitted {
-    /// Its id.
-    pub txid: TxId,
-    /// How much of it is ours.
-    pub own: NativeCurrencyAmount,
-    /// The fee that was gobbled in this upgrade, and the commitment of its UTXO.
-    pub fee: Option<(NativeCurrencyAmount, Digest)>,
-    /// What it spends.
-    pub inputs: Vec<Digest>,
 }
 
 /// One upgrade under way.
@@ -165,7 +147,7 @@ impl Upgrade {
         let (mut dag, mut effects) = Dag::begin(materials.kind, lag);
         let mut proofs: JoinSet<(Node, Result<Made, Failure>)> = JoinSet::new();
         let mut running: HashMap<Node, AbortHandle> = HashMap::new();
-        let mut submission: JoinSet<Result<Submitted, NodeError>> = JoinSet::new();
+        let mut submission: JoinSet<Result<Submitted, NotTaken>> = JoinSet::new();
         let mut submitted = None;
         // Whether a node may have taken what it gave no answer for.
         let unsure = Arc::new(AtomicBool::new(false));
@@ -199,7 +181,8 @@ impl Upgrade {
                             let fee = fee(&materials);
                             let own = self.own(&materials);
                             *unanswered = Some((txid_of(result.kernel()), own));
-                            submission.spawn(submit(self.context.clone(), result, own, fee, Arc::clone(&unsure)));
+                            let ring = self.ring.clone();
+                            submission.spawn(submit(self.context.clone(), ring, result, own, fee, Arc::clone(&unsure)));
                         }
                     }
                     Effect::Finish(outcome) => {
@@ -241,14 +224,12 @@ impl Upgrade {
                             *unanswered = None;
                             events.push(Event::Accepted);
                         }
-                        Ok(Err(NodeError::Refused(refusal))) => {
-                            self.context.metrics.refused(refusal_name(refusal));
+                        Ok(Err(why)) => {
                             if !unsure.load(Ordering::Relaxed) {
                                 *unanswered = None;
                             }
-                            events.push(Event::NotAccepted(Failure::Refused { reason: refusal_name(refusal).to_owned() }));
+                            events.push(Event::NotAccepted(self.failure(why)));
                         }
-                        Ok(Err(error)) => events.push(Event::NotAccepted(Failure::Node { because: error.to_string() })),
                         Err(error) => events.push(Event::NotAccepted(Failure::Node { because: error.to_string() })),
                     },
                 }
@@ -340,6 +321,17 @@ impl Upgrade {
             },
         }
         vec![Event::Proven(node)]
+    }
+
+    fn failure(&self, why: NotTaken) -> Failure {
+        match why {
+            NotTaken::Orphaned => Failure::Orphaned,
+            NotTaken::Node(NodeError::Refused(refusal)) => {
+                self.context.metrics.refused(refusal_name(refusal));
+                Failure::Refused { reason: refusal_name(refusal).to_owned() }
+            }
+            NotTaken::Node(error) => Failure::Node { because: error.to_string() },
+        }
     }
 
     fn own(&self, materials: &Materials) -> NativeCurrencyAmount {
@@ -517,32 +509,4 @@ async fn txid_changed(context: &Context, txid: TxId) -> bool {
 
 fn poison(because: &str) -> Outcome {
     Outcome::Failed { failure: Failure::Poison { because: because.to_owned() } }
-}
-
-/// Gives the result to a node, again and again if none answers.
-async fn submit(
-    context: Arc<Context>,
-    result: CheckedProof,
-    own: NativeCurrencyAmount,
-    fee: Option<(NativeCurrencyAmount, Digest)>,
-    unsure: Arc<AtomicBool>,
-) -> Result<Submitted, NodeError> {
-    let (kernel, proof) = result.into_parts();
-    let submitted = Submitted { txid: txid_of(&kernel), own, fee, inputs: input_ids(&kernel) };
-    let transaction = Transaction { kernel, proof: TransactionProof::SingleProof(proof) };
-    let mut pause = SUBMISSION_PAUSE;
-    for _ in 1..SUBMISSIONS {
-        match context.nodes.submit(transaction.clone()).await {
-            Ok(()) => return Ok(submitted),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(txid = %submitted.txid, %error, "could not submit, trying again");
-                unsure.store(true, Ordering::Relaxed);
-                context.metrics.node_error(error.name());
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    context.nodes.submit(transaction).await.map(|()| submitted)
 }
