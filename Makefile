@@ -115,8 +115,9 @@ cuda-toolchain: ## CUDA's compiler into the cache; no root and no GPU needed
 	gpu-prover/scripts/cuda-toolchain.sh
 
 .PHONY: gpu-test
-gpu-test: build ## on a machine with a GPU: every kernel and whole proofs against the CPU prover
+gpu-test: build ## on a machine with a GPU: every kernel and whole proofs against the CPU prover, then the pod; REQUIRE_GPU=1 forbids skipping
 	$(bin)/gpu-test
+	cargo test $(flags) --test pod_device -- --nocapture --test-threads 1
 
 .PHONY: gpu-archs
 gpu-archs: cuda-toolchain ## compiles the kernels for every device of a release: 80, 90a, 100, 120 and PTX (slow, once)
