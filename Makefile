@@ -23,7 +23,8 @@ cargo_deny_version := 0.20.2
 cargo_deny := $(cache)/tools/bin/cargo-deny
 
 neptune_version := 0.19.4
-neptune_prover := $(cache)/tools/bin/neptune-prover
+neptune_bin := $(cache)/tools/bin
+neptune := $(addprefix $(neptune_bin)/neptune-,prover core cli)
 
 ##@ Use
 .PHONY: demo
@@ -44,6 +45,11 @@ install: build ## copies the binaries to $(PREFIX)/bin (default /usr/local)
 test: deps cluster ## every test: unit, property, contract, real proofs, crashes, the operator on a real Kubernetes
 	cargo build $(flags) --bins # the end-to-end tests run the real binaries
 	cargo test $(flags) --no-fail-fast
+
+.PHONY: test-node
+test-node: deps real-node ## upgraders and prover-proxy with a real neptune-core and its neptune-prover
+	cargo build $(flags) --bins
+	cargo test $(flags) --test real_node --test real_prover -- --nocapture
 
 .PHONY: lint
 lint: deps fmt-check feature-sets clippy deny openapi-check generated-check ## formatting, clippy, dependencies, generated files
@@ -132,13 +138,14 @@ gpu-bench: build ## on a machine with a GPU: time and memory of each stage
 deps: ## what a bare Debian lacks (a C compiler), by apt, when missing and root
 	@scripts/deps.sh build
 
-.PHONY: real-prover
-real-prover: $(neptune_prover) ## the published neptune-prover $(neptune_version) into the cache: 25 minutes on two cores, once
+.PHONY: real-node
+real-node: $(neptune) ## the published neptune-core $(neptune_version), its prover and command line into the cache: 45 minutes on two cores, once
 
-$(neptune_prover):
+$(neptune_bin)/neptune-%:
 	scripts/deps.sh neptune
 	CC=clang CXX=clang++ CMAKE_POLICY_VERSION_MINIMUM=3.5 CARGO_TARGET_DIR="$(cache)/target-neptune" \
-		cargo install neptune-cash --version $(neptune_version) --locked --bin neptune-prover --root "$(cache)/tools"
+		cargo install --version $(neptune_version) --locked --root "$(cache)/tools" \
+		$(if $(filter cli,$*),neptune-core-cli,neptune-cash --bin neptune-$*)
 
 $(cargo_deny):
 	scripts/deps.sh build

@@ -6,6 +6,7 @@ pub mod http;
 pub mod jobs;
 pub mod machine;
 pub mod pods;
+pub mod realnode;
 pub mod scenario;
 pub mod upgrade;
 pub mod upgraders;

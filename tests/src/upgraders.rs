@@ -66,8 +66,7 @@ impl Upgrader {
             })
             .arg("--port-file")
             .arg(&port_file)
-            .arg("--fleet-secret-file")
-            .arg(&secret)
+            .env("UPGRADER_FLEET_SECRET_FILE", &secret)
             .args(arguments)
             .env("RUST_LOG", "info,upgrader=debug")
             .env("NO_COLOR", "1")
@@ -128,6 +127,14 @@ impl Upgrader {
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> Result<Value> {
         Ok(crate::http::client()?.get(format!("{}{path}", self.url)).send().await?.json().await?)
+    }
+
+    /// The same as text.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        Ok(crate::http::client()?.get(format!("{}{path}", self.url)).send().await?.text().await?)
     }
 
     /// The value of a metric with these labels, as it stands in the text; 0 when it is not there.

@@ -1,8 +1,8 @@
-//! The published `neptune-prover`, unmodified, with our proxy in its hook. Runs when `make real-prover` has built it; says so
+//! The published `neptune-prover`, unmodified, with our proxy in its hook. Runs when `make real-node` has built it; says so
 //! when not: it takes 25 minutes once.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,20 +13,7 @@ use upgrader_fleet_tests::fixtures;
 use upgrader_fleet_tests::http::{status, wait_for};
 use upgrader_fleet_tests::jobs::{bytes, of_height};
 use upgrader_fleet_tests::pods::{Pod, binary, signal};
-
-/// Where `make real-prover` puts it.
-fn neptune_prover() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("UPGRADER_FLEET_CACHE")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("upgrader-fleet")))
-        .or_else(|| Some(set("HOME")?.join(".cache/upgrader-fleet")))?;
-    let path = cache.join("tools/bin/neptune-prover");
-    if path.is_file() {
-        return Some(path);
-    }
-    eprintln!("skipped: {} is not built; make real-prover", path.display());
-    None
-}
+use upgrader_fleet_tests::realnode::program;
 
 /// As neptune-core starts it: the job on standard input, to its end.
 fn start(prover: &Path, pod: &Pod, job: &[u8]) -> Result<Child> {
@@ -54,7 +41,7 @@ async fn leaf(leaf: Leaf) -> Result<ProverJob> {
 
 #[tokio::test]
 async fn the_published_neptune_prover_gets_a_real_proof_from_a_pod() -> Result<()> {
-    let Some(prover) = neptune_prover() else { return Ok(()) };
+    let Some(prover) = program("neptune-prover") else { return Ok(()) };
     let mut pod = Pod::start(&[])?;
     pod.ready().await?;
     for job in [leaf(Leaf::LockScript(0)).await?, leaf(Leaf::CollectLockScripts).await?] {
@@ -71,7 +58,7 @@ async fn the_published_neptune_prover_gets_a_real_proof_from_a_pod() -> Result<(
 
 #[tokio::test]
 async fn the_exit_code_of_a_job_too_big_passes_through() -> Result<()> {
-    let Some(prover) = neptune_prover() else { return Ok(()) };
+    let Some(prover) = program("neptune-prover") else { return Ok(()) };
     let mut pod = Pod::start(&[])?;
     pod.ready().await?;
     let mut job = leaf(Leaf::CollectLockScripts).await?;
@@ -84,7 +71,7 @@ async fn the_exit_code_of_a_job_too_big_passes_through() -> Result<()> {
 
 #[tokio::test]
 async fn killing_it_stops_the_job_at_the_pod() -> Result<()> {
-    let Some(prover) = neptune_prover() else { return Ok(()) };
+    let Some(prover) = program("neptune-prover") else { return Ok(()) };
     let mut pod = Pod::start(&[])?;
     pod.ready().await?;
     let job = of_height(17, 700);

@@ -48,6 +48,27 @@ async fn a_foreign_collection_is_raised_for_free() -> Result<()> {
     Ok(())
 }
 
+/// What a node's own wallet sends is in the mempool before its collection is proven.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_proven_later_is_raised_without_waiting_for_a_block() -> Result<()> {
+    let mut fleet = Fleet::start(2, 1).await?;
+    let txid = fleet.node.chain().send_unproven(coins("1"))?;
+    fleet.upgrade(&FREE)?;
+    let mut why_not = String::new();
+    for _ in 0..100 {
+        let explained = fleet.upgraders[0].get(&format!("/explain/{txid}")).await?;
+        why_not = explained["why_not"]["reason"].as_str().unwrap_or_default().to_owned();
+        if !why_not.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ensure!(why_not == "no-proof-shown", "{why_not}");
+    ensure!(fleet.node.chain().prove(txid));
+    fleet.until("raised", SOON, |fleet| fleet.is_done(txid)).await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paid_raise_moves_the_fee_to_the_address_and_its_owner_can_claim_it() -> Result<()> {
     let mut fleet = Fleet::start(2, 1).await?;

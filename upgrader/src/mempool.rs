@@ -31,8 +31,18 @@ struct Known {
     carries_our_fee: bool,
     proof: ProofKind,
     first_seen: Duration,
-    /// The tip for which it was looked at last.
+    /// The tip for which it was looked at last, and when.
     looked_at_tip: Digest,
+    looked: Duration,
+}
+
+impl Known {
+    /// Whether it may have changed since: with a new tip whatever it is. What shows no proof is the node's own, and its proof
+    /// comes whenever the node has made it.
+    fn is_stale(&self, tip: Digest, now: Duration) -> bool {
+        let may_be_proven = self.proof == ProofKind::Hidden && now.saturating_sub(self.looked) >= HIDDEN_FOR;
+        self.looked_at_tip != tip || may_be_proven
+    }
 }
 
 /// The mempool as last seen.
@@ -46,6 +56,9 @@ pub struct Mempool {
 
 /// At most this many transactions are looked at in one round, so that a round ends.
 const LOOKS_PER_ROUND: usize = 64;
+
+/// How often a transaction without a proof is looked at again.
+const HIDDEN_FOR: Duration = Duration::from_secs(2);
 
 impl Mempool {
     /// Looks at the mempool again: the list, and what is new in it of this shard, or may have changed with the tip.
@@ -65,9 +78,11 @@ impl Mempool {
         self.known.retain(|txid, _| listed.contains(txid));
         let stale = |txid: &TxId| {
             (shard.matches(*txid) || self.own.contains_key(txid))
-                && self.known.get(txid).is_none_or(|known| known.looked_at_tip != tip)
+                && self.known.get(txid).is_none_or(|known| known.is_stale(tip, now))
         };
-        let todo: Vec<TxId> = self.order.iter().copied().filter(stale).collect();
+        let mut todo: Vec<TxId> = self.order.iter().copied().filter(stale).collect();
+        // Last what may be hidden for long: it must not keep out what is new.
+        todo.sort_by_key(|txid| self.known.get(txid).is_some_and(|known| known.proof == ProofKind::Hidden));
         for txid in todo.iter().take(LOOKS_PER_ROUND) {
             self.look(nodes, *txid, address, tip, now).await?;
         }
@@ -88,7 +103,7 @@ impl Mempool {
             && matches!(known.proof, ProofKind::Collection { .. })
         {
             // As long as it is a collection nobody can have changed its kernel.
-            known.looked_at_tip = tip;
+            (known.looked_at_tip, known.looked) = (tip, now);
             return Ok(());
         }
         let Some(kernel) = nodes.kernel(txid).await? else {
@@ -114,6 +129,7 @@ impl Mempool {
             proof,
             first_seen,
             looked_at_tip: tip,
+            looked: now,
         };
         self.known.insert(txid, known);
         Ok(())

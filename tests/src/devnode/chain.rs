@@ -10,9 +10,10 @@ use neptune_consensus::block::block_header::BlockHeader;
 use neptune_consensus::block::mutator_set_update::MutatorSetUpdate;
 use neptune_consensus::block::{Block, BlockProof};
 use neptune_consensus::proof_abstractions::tx_proving_capability::TxProvingCapability;
-use neptune_consensus::transaction::Transaction;
+use neptune_consensus::transaction::primitive_witness::PrimitiveWitness;
 use neptune_consensus::transaction::transaction_kernel::TransactionKernelProxy;
 use neptune_consensus::transaction::validity::neptune_proof::NeptuneProof;
+use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use neptune_mempool::mempool::Mempool;
 use neptune_mempool::recent_mutator_sets::RecentMutatorSets;
@@ -119,6 +120,36 @@ impl Chain {
     /// # Errors
     /// [`SpendError`].
     pub fn send(&mut self, fee: NativeCurrencyAmount) -> Result<TxId, SpendError> {
+        let witness = self.spend(fee)?;
+        Ok(self.put(wallet::proven(&witness)))
+    }
+
+    /// As a node does with what its own wallet sends: the transaction stands in the mempool before it is proven, backed by its
+    /// witness, which the node shows to nobody. [`Self::prove`] puts the ProofCollection there.
+    ///
+    /// # Errors
+    /// [`SpendError`].
+    pub fn send_unproven(&mut self, fee: NativeCurrencyAmount) -> Result<TxId, SpendError> {
+        let witness = self.spend(fee)?;
+        Ok(self.put(wallet::unproven(&witness)))
+    }
+
+    /// Gives a ProofCollection to a transaction that stands in the mempool with its witness.
+    pub fn prove(&mut self, txid: TxId) -> bool {
+        let found = self.transaction(txid).and_then(|found| match &found.proof {
+            TransactionProof::Witness(witness) => Some(wallet::proven(witness)),
+            _ => None,
+        });
+        found.map(|proven| self.put(proven)).is_some()
+    }
+
+    fn put(&mut self, transaction: Transaction) -> TxId {
+        let txid = TxId::from(transaction.kernel.txid());
+        self.mempool.insert(transaction, UpgradePriority::Irrelevant);
+        txid
+    }
+
+    fn spend(&mut self, fee: NativeCurrencyAmount) -> Result<PrimitiveWitness, SpendError> {
         let tip = self.tip();
         // After a reorganization the mempool may restore what it had merged: its inputs are not free either.
         let is_free = |coin: &&Coin| {
@@ -130,11 +161,9 @@ impl Chain {
         let coin = free.ok_or(SpendError::NoCoin)?.clone();
         let mutator_set = tip.mutator_set.clone();
         self.seed += 1;
-        let transaction = wallet::spend(&coin, &mutator_set, fee, Timestamp::now(), self.seed)?;
+        let witness = wallet::spend(&coin, &mutator_set, fee, Timestamp::now(), self.seed)?;
         self.promised.insert(coin.place.item_and_place());
-        let txid = TxId::from(transaction.kernel.txid());
-        self.mempool.insert(transaction, UpgradePriority::Irrelevant);
-        Ok(txid)
+        Ok(witness)
     }
 
     /// Inserts an admitted transaction, as a node does with what was submitted.

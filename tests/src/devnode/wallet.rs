@@ -57,14 +57,14 @@ impl Output {
 
 /// A transaction that spends one coin: half of it goes back to the dev node, the fee to whoever mines and upgrades.
 ///
-/// It is backed by a ProofCollection of mock proofs. The seed makes it its own.
+/// Gives its witness. The seed makes it its own.
 pub fn spend(
     coin: &Coin,
     mutator_set: &MutatorSetAccumulator,
     fee: NativeCurrencyAmount,
     now: Timestamp,
     seed: u64,
-) -> Result<Transaction, SpendError> {
+) -> Result<PrimitiveWitness, SpendError> {
     let amount = coin.utxo.get_native_currency_amount();
     if fee.is_negative() || fee > amount {
         return Err(SpendError::FeeTooHigh);
@@ -85,14 +85,23 @@ pub fn spend(
         merge_bit: false,
     }
     .into_kernel();
-    let witness = PrimitiveWitness::generate_primitive_witness(
+    Ok(PrimitiveWitness::generate_primitive_witness(
         vec![(coin.utxo.clone(), key.lock_script_and_witness(), proof)],
         outputs.iter().map(|output| output.utxo.clone()).collect(),
         outputs.iter().map(|output| output.sender_randomness).collect(),
         vec![key.to_address().receiver_postimage(); outputs.len()],
         kernel,
         mutator_set.clone(),
-    );
-    let collection = ProofCollection::produce_mock(&witness, true);
-    Ok(Transaction { kernel: witness.kernel, proof: TransactionProof::ProofCollection(collection) })
+    ))
+}
+
+/// The transaction, backed by its witness alone.
+pub fn unproven(witness: &PrimitiveWitness) -> Transaction {
+    Transaction { kernel: witness.kernel.clone(), proof: TransactionProof::Witness(witness.clone()) }
+}
+
+/// The transaction, backed by a ProofCollection of mock proofs.
+pub fn proven(witness: &PrimitiveWitness) -> Transaction {
+    let collection = ProofCollection::produce_mock(witness, true);
+    Transaction { kernel: witness.kernel.clone(), proof: TransactionProof::ProofCollection(collection) }
 }
