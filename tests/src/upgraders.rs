@@ -194,7 +194,15 @@ impl Fleet {
     /// # Errors
     /// When it does not start.
     pub fn upgrade(&mut self, arguments: &[&str]) -> Result<usize> {
-        let mut all = vec!["--node".to_owned(), self.node.url().to_owned()];
+        self.upgrade_through(&[&self.node.url().to_owned()], arguments)
+    }
+
+    /// The same with these nodes, the first before the others.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn upgrade_through(&mut self, nodes: &[&str], arguments: &[&str]) -> Result<usize> {
+        let mut all: Vec<_> = nodes.iter().flat_map(|&node| ["--node".to_owned(), node.to_owned()]).collect();
         for pod in &self.pods {
             all.extend(["--provers".to_owned(), pod.url().to_owned()]);
         }

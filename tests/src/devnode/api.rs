@@ -130,12 +130,12 @@ impl RpcApi for Inner {
         fn submit_transaction_call(inner, request: SubmitTransactionRequest) -> SubmitTransactionResponse {
             let transaction: Transaction = request.transaction.into();
             loop {
-                let (recent, network) = {
+                let (recent, lustration, network) = {
                     let chain = inner.chain();
-                    (chain.recent().clone(), chain.network())
+                    (chain.recent().clone(), chain.lustration(), chain.network())
                 };
                 let admitted =
-                    admissible((&transaction).into(), &recent, None, false, Timestamp::now(), network, RULE_SET).await;
+                    admissible((&transaction).into(), &recent, lustration, false, Timestamp::now(), network, RULE_SET).await;
                 let mut chain = inner.chain();
                 if chain.recent().tip_block_hash() != recent.tip_block_hash() {
                     continue; // judged against a chain that is no longer there

@@ -8,6 +8,7 @@ use neptune_consensus::block::block_appendix::BlockAppendix;
 use neptune_consensus::block::block_body::BlockBody;
 use neptune_consensus::block::block_header::BlockHeader;
 use neptune_consensus::block::mutator_set_update::MutatorSetUpdate;
+use neptune_consensus::block::pow::LustrationStatus;
 use neptune_consensus::block::{Block, BlockProof};
 use neptune_consensus::proof_abstractions::tx_proving_capability::TxProvingCapability;
 use neptune_consensus::transaction::primitive_witness::PrimitiveWitness;
@@ -49,6 +50,7 @@ pub struct Chain {
     mempool: Mempool,
     recent: RecentMutatorSets,
     promised: HashSet<Digest>,
+    lustration: Option<LustrationStatus>,
     seed: u64,
 }
 
@@ -72,7 +74,7 @@ impl Chain {
         let mempool = Mempool::new(bytesize::ByteSize::gb(1), TxProvingCapability::PrimitiveWitness, &genesis);
         let recent = RecentMutatorSets::new(&genesis, network);
         let states = vec![State { block: genesis, mutator_set, coins: vec![] }];
-        let mut chain = Self { network, states, mempool, recent, promised: HashSet::new(), seed: 1 };
+        let mut chain = Self { network, states, mempool, recent, promised: HashSet::new(), lustration: None, seed: 1 };
         chain.mine_with(&[], coins)?;
         Ok(chain)
     }
@@ -103,6 +105,15 @@ impl Chain {
     /// Mutator sets of the tip and its nearest ancestors, as a node keeps them.
     pub fn recent(&self) -> &RecentMutatorSets {
         &self.recent
+    }
+
+    /// What the node demands of transactions that spend old coins; nothing at first. The dev node's own announce it from then on.
+    pub fn demand_lustration(&mut self, status: Option<LustrationStatus>) {
+        self.lustration = status;
+    }
+
+    pub(super) fn lustration(&self) -> Option<LustrationStatus> {
+        self.lustration
     }
 
     /// Whether a block of the chain leads to the mutator set with this hash.
@@ -161,7 +172,7 @@ impl Chain {
         let coin = free.ok_or(SpendError::NoCoin)?.clone();
         let mutator_set = tip.mutator_set.clone();
         self.seed += 1;
-        let witness = wallet::spend(&coin, &mutator_set, fee, Timestamp::now(), self.seed)?;
+        let witness = wallet::spend(&coin, &mutator_set, fee, Timestamp::now(), self.seed, self.lustration)?;
         self.promised.insert(coin.place.item_and_place());
         Ok(witness)
     }

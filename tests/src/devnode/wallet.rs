@@ -1,7 +1,10 @@
 //! Coins of the dev node, and transactions that spend them.
 
+use neptune_consensus::block::pow::LustrationStatus;
+use neptune_consensus::transaction::announcement::Announcement;
 use neptune_consensus::transaction::primitive_witness::PrimitiveWitness;
 use neptune_consensus::transaction::transaction_kernel::TransactionKernelProxy;
+use neptune_consensus::transaction::transparent_input::TransparentInput;
 use neptune_consensus::transaction::utxo::Utxo;
 use neptune_consensus::transaction::validity::proof_collection::ProofCollection;
 use neptune_consensus::transaction::{Transaction, TransactionProof};
@@ -57,13 +60,15 @@ impl Output {
 
 /// A transaction that spends one coin: half of it goes back to the dev node, the fee to whoever mines and upgrades.
 ///
-/// Gives its witness. The seed makes it its own.
+/// Gives its witness. The seed makes it its own. Where old coins need lustration it announces openly which one
+/// it spends.
 pub fn spend(
     coin: &Coin,
     mutator_set: &MutatorSetAccumulator,
     fee: NativeCurrencyAmount,
     now: Timestamp,
     seed: u64,
+    lustration: Option<LustrationStatus>,
 ) -> Result<PrimitiveWitness, SpendError> {
     let amount = coin.utxo.get_native_currency_amount();
     if fee.is_negative() || fee > amount {
@@ -74,10 +79,17 @@ pub fn spend(
     let outputs = [Output::new(change, 2 * seed), Output::new(rest + -change, 2 * seed + 1)];
     let key = key();
     let proof = coin.place.ms_membership_proof.clone();
+    let spent = TransparentInput {
+        utxo: coin.utxo.clone(),
+        aocl_leaf_index: proof.aocl_leaf_index,
+        sender_randomness: proof.sender_randomness,
+        receiver_preimage: proof.receiver_preimage,
+    };
+    let announcements = lustration.map(|status| Announcement::lustration_announcements(status, &[spent]));
     let kernel = TransactionKernelProxy {
         inputs: vec![mutator_set.drop(Tip5::hash(&coin.utxo), &proof)],
         outputs: outputs.iter().map(Output::addition_record).collect(),
-        announcements: vec![],
+        announcements: announcements.unwrap_or_default(),
         fee,
         coinbase: None,
         timestamp: now,

@@ -1,0 +1,155 @@
+//! The dev node refuses what a real node refuses, for the same typed reasons, and an upgrader shows them and does not insist.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use neptune_consensus::block::pow::LustrationStatus;
+use neptune_consensus::transaction::announcement::Announcement;
+use neptune_consensus::transaction::transaction_kernel::{TransactionKernel, TransactionKernelModifier};
+use neptune_consensus::transaction::validity::neptune_proof::NeptuneProof;
+use neptune_consensus::transaction::{Transaction, TransactionProof};
+use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
+use neptune_primitives::timestamp::Timestamp;
+use neptune_rpc_api::api::rpc::SubmitTransactionError as Refusal;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use triton_vm::prelude::Digest;
+use upgrader::node::{NodeError, Nodes};
+use upgrader_fleet_tests::devnode::{Chain, DevNode};
+use upgrader_fleet_tests::upgraders::{Fleet, NETWORK};
+
+fn coins(count: u32) -> NativeCurrencyAmount {
+    NativeCurrencyAmount::coins(count)
+}
+
+/// Old enough for every coin of a test to need lustration, up to this many coins.
+fn lustration(counter: u32) -> Option<LustrationStatus> {
+    Some(LustrationStatus { counter: coins(counter), max_lustrating_aocl_leaf_index: u64::from(u32::MAX) })
+}
+
+struct World {
+    node: DevNode,
+    nodes: Nodes,
+}
+
+impl World {
+    async fn new() -> Result<Self> {
+        let node = DevNode::start(Chain::new(NETWORK, 12)?, "127.0.0.1:0").await?;
+        let nodes = Nodes::new([node.url()])?;
+        Ok(Self { node, nodes })
+    }
+
+    /// The kernel of a transaction that the node would admit with a SingleProof.
+    fn kernel(&self) -> Result<TransactionKernel> {
+        let mut chain = self.node.chain();
+        let txid = chain.send(coins(1))?;
+        Ok(chain.transaction(txid).context("just sent")?.kernel.clone())
+    }
+
+    async fn submit(&self, kernel: TransactionKernel, proof: NeptuneProof) -> Result<(), NodeError> {
+        self.nodes.submit(Transaction { kernel, proof: TransactionProof::SingleProof(proof) }).await
+    }
+
+    async fn refusal(&self, change: impl FnOnce(TransactionKernelModifier) -> TransactionKernelModifier) -> Result<Refusal> {
+        let kernel = self.kernel()?;
+        let kernel = change(TransactionKernelModifier::default()).modify(kernel);
+        match self.submit(kernel, NeptuneProof::valid_mock()).await {
+            Err(NodeError::Refused(refusal)) => Ok(refusal),
+            other => anyhow::bail!("not refused: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_of_a_real_node_can_be_reached() -> Result<()> {
+    let world = World::new().await?;
+    let admitted = world.kernel()?;
+    world.submit(admitted.clone(), NeptuneProof::valid_mock()).await?;
+    let now = Timestamp::now();
+
+    let got = [
+        (world.refusal(|kernel| kernel.mutator_set_hash(Digest::default()).inputs(vec![])).await?, Refusal::NotConfirmable),
+        (world.refusal(|kernel| kernel.coinbase(Some(coins(1)))).await?, Refusal::CoinbaseTransaction),
+        (world.refusal(|kernel| kernel.fee(-coins(1))).await?, Refusal::FeeNegative),
+        (world.refusal(|kernel| kernel.timestamp(now + Timestamp::hours(1))).await?, Refusal::FutureDated),
+        (world.refusal(|kernel| kernel.timestamp(now - Timestamp::hours(11))).await?, Refusal::TooOld),
+        (
+            world.refusal(|kernel| kernel.announcements(vec![Announcement::retirement(now + Timestamp::minutes(50))])).await?,
+            Refusal::Retired,
+        ),
+        (world.refusal(|kernel| kernel.announcements(vec![Announcement::new(vec![]); 17_000])).await?, Refusal::TooBig),
+    ];
+    for (refusal, expected) in got {
+        ensure!(refusal == expected, "{refusal:?} instead of {expected:?}");
+    }
+
+    let wrong = world.submit(world.kernel()?, NeptuneProof::invalid_mock()).await;
+    ensure!(wrong == Err(NodeError::Refused(Refusal::InvalidTransaction)), "{wrong:?}");
+
+    ensure!(world.node.chain().mine(1)?.len() == 1, "the block takes what was admitted");
+    let spent = world.submit(admitted, NeptuneProof::valid_mock()).await;
+    ensure!(spent == Err(NodeError::Refused(Refusal::NotConfirmable)), "{spent:?}");
+
+    let without = world.kernel()?;
+    world.node.chain().demand_lustration(lustration(1_000));
+    let missing = world.submit(without, NeptuneProof::valid_mock()).await;
+    ensure!(missing == Err(NodeError::Refused(Refusal::MissingLustration)), "{missing:?}");
+    let with = world.kernel()?;
+    world.node.chain().demand_lustration(lustration(1));
+    let exhausted = world.submit(with.clone(), NeptuneProof::valid_mock()).await;
+    ensure!(exhausted == Err(NodeError::Refused(Refusal::LustrationMakesCounterNegative)), "{exhausted:?}");
+    world.node.chain().demand_lustration(lustration(1_000));
+    world.submit(with, NeptuneProof::valid_mock()).await?;
+    ensure!(world.node.submissions() == (2, 11), "{:?}", world.node.submissions());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_result_is_counted_shown_and_not_offered_again_before_the_next_block() -> Result<()> {
+    let mut fleet = Fleet::start(3, 1).await?;
+    let txid = fleet.send("1")?;
+    fleet.node.chain().demand_lustration(lustration(1_000));
+    fleet.upgrade(&["--min-gobbling-fee", "0"])?;
+    let refused = |fleet: &Fleet| fleet.node.submissions() == (0, 1);
+    fleet.until("refused", Duration::from_secs(30), refused).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(fleet.node.submissions() == (0, 1), "{:?}", fleet.node.submissions());
+    let upgrader = &fleet.upgraders[0];
+    let counted = upgrader.metric("upgrader_submissions_refused_total{reason=\"MissingLustration\"}").await?;
+    ensure!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
+    let explained = upgrader.get(&format!("/explain/{txid}")).await?;
+    ensure!(explained["why_not"]["reason"] == "resting" && explained.to_string().contains("MissingLustration"), "{explained}");
+
+    // After a block it is tried again; and once the node wants it, it goes in.
+    fleet.node.chain().demand_lustration(None);
+    fleet.node.chain().mine(0)?;
+    fleet.until("raised", Duration::from_secs(30), |fleet| fleet.is_done(txid)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_takes_over_when_the_first_dies_in_the_middle_of_a_raise() -> Result<()> {
+    let mut fleet = Fleet::start(3, 1).await?;
+    let txid = fleet.send("1")?;
+    let target = fleet.node.url().trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let first = format!("http://{}", listener.local_addr()?);
+    // The same chain under another address, which can be taken away.
+    let passing_on = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let target = target.clone();
+            connections.spawn(async move {
+                let mut node = TcpStream::connect(target).await?;
+                copy_bidirectional(&mut caller, &mut node).await
+            });
+        }
+    });
+    fleet.upgrade_through(&[&first, &fleet.node.url().to_owned()], &["--min-gobbling-fee", "0", "--mock-proof-time", "3s"])?;
+    fleet.until("raising", Duration::from_secs(30), |fleet| fleet.upgraders[0].log().contains("job running")).await?;
+    passing_on.abort();
+    fleet.until("raised", Duration::from_secs(30), |fleet| fleet.is_done(txid)).await?;
+    ensure!(fleet.node.submissions() == (1, 0));
+    Ok(())
+}
