@@ -51,13 +51,21 @@ impl Upgrader {
     /// # Errors
     /// When the binary is missing or the process does not listen.
     pub fn start(arguments: &[String]) -> Result<Self> {
+        Self::start_on(NETWORK, arguments)
+    }
+
+    /// The same on another network.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(network: Network, arguments: &[String]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port_file = folder.path().join("port");
         let secret = folder.path().join("secret");
         fs::write(&secret, SECRET)?;
         let log = fs::File::create(folder.path().join("log"))?;
         let child = Command::new(binary("upgrader")?)
-            .args(["--network", "regtest", "--listen", "127.0.0.1:0"])
+            .args(["--network", &network.to_string(), "--listen", "127.0.0.1:0"])
             // Whoever wants another pause says so.
             .args(if arguments.iter().any(|argument| argument == "--poll-interval") {
                 &[][..]

@@ -69,6 +69,14 @@ impl Chain {
     /// When neptune-consensus finds our blocks contradictory, which would be a bug here.
     pub fn new(network: Network, coins: usize) -> Result<Self> {
         ensure!(network.use_mock_proof(), "a dev node mines with mock proofs: network regtest or testnet-mock");
+        Self::with_unproven_blocks(network, coins)
+    }
+
+    /// The same on any network. Whoever verifies the blocks' proofs would see that there are none.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_unproven_blocks(network: Network, coins: usize) -> Result<Self> {
         let genesis = Block::genesis(network);
         let mutator_set = genesis.mutator_set_accumulator_after().map_err(|error| anyhow::anyhow!("{error}"))?;
         let mempool = Mempool::new(bytesize::ByteSize::gb(1), TxProvingCapability::PrimitiveWitness, &genesis);

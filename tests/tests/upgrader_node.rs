@@ -9,15 +9,18 @@ use neptune_consensus::transaction::transaction_kernel::{TransactionKernel, Tran
 use neptune_consensus::transaction::validity::neptune_proof::NeptuneProof;
 use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
+use neptune_primitives::network::Network;
 use neptune_primitives::timestamp::Timestamp;
 use neptune_rpc_api::api::rpc::SubmitTransactionError as Refusal;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use triton_vm::prelude::Digest;
+use upgrader::chain::can_prove_after;
 use upgrader::node::{NodeError, Nodes};
 use upgrader_fleet_tests::devnode::{Chain, DevNode};
-use upgrader_fleet_tests::upgraders::{Fleet, NETWORK};
+use upgrader_fleet_tests::pods::Pod;
+use upgrader_fleet_tests::upgraders::{Fleet, NETWORK, Upgrader};
 
 fn coins(count: u32) -> NativeCurrencyAmount {
     NativeCurrencyAmount::coins(count)
@@ -151,5 +154,35 @@ async fn a_second_node_takes_over_when_the_first_dies_in_the_middle_of_a_raise()
     passing_on.abort();
     fleet.until("raised", Duration::from_secs(30), |fleet| fleet.is_done(txid)).await?;
     ensure!(fleet.node.submissions() == (1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_rules_that_it_cannot_prove_for_an_upgrader_idles_and_says_so() -> Result<()> {
+    // The first public testnet began with older rules.
+    let network = Network::Testnet(0);
+    ensure!(!can_prove_after(network, 1) && can_prove_after(NETWORK, 1));
+    let node = DevNode::start(Chain::with_unproven_blocks(network, 2)?, "127.0.0.1:0").await?;
+    let txid = node.chain().send(coins(1))?;
+    let mut pod = Pod::start(&[])?;
+    pod.ready().await?;
+    let arguments = ["--node", node.url(), "--provers", pod.url(), "--min-gobbling-fee", "0"].map(str::to_owned);
+    let upgrader = Upgrader::start_on(network, &arguments)?;
+    let trouble = "the next block's rules are not supported";
+    for _ in 0..200 {
+        if upgrader.log().contains(trouble) && upgrader.log().contains("provers are ready") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensure!(upgrader.log().matches(trouble).count() == 1, "once, not at each look: {}", upgrader.log());
+    ensure!(!upgrader.log().contains("Attempting to upgrade"), "{}", upgrader.log());
+    ensure!(node.submissions() == (0, 0));
+    let ready = upgrader_fleet_tests::http::client()?.get(format!("{}/readyz", upgrader.url())).send().await?;
+    ensure!(ready.status() == 503, "{}", ready.status());
+    ensure!(ready.text().await?.contains(trouble));
+    let explained = upgrader.get(&format!("/explain/{txid}")).await?;
+    ensure!(explained["trouble"].as_str().is_some_and(|said| said.contains(trouble)), "{explained}");
     Ok(())
 }
