@@ -106,7 +106,7 @@ pub enum Choice {
 }
 
 /// Chooses among pods in the order of [`super::rendezvous::order`]: who has the proof, else who works on it, else the first
-/// idle one, else of the first two that can take it the one with less to do before it. Only two: other clients look for the
+/// with nothing to do, else the first with a free slot (a GPU has two, and the second only waits for the device), else of the first two that can take it the one with less to do before it. Only two: other clients look for the
 /// job in the first two.
 pub fn choose(views: &[View], need: &Need) -> Choice {
     let held = |wanted: fn(JobState) -> bool| views.iter().position(|view| view.held.is_some_and(wanted));
@@ -118,7 +118,11 @@ pub fn choose(views: &[View], need: &Need) -> Choice {
     }
     let able: Vec<_> = (0..views.len()).filter(|&pod| need.can_go_to(&views[pod])).collect();
     let capacity = |pod: usize| views[pod].capacity.as_ref();
-    if let Some(&pod) = able.iter().find(|&&pod| capacity(pod).is_some_and(|capacity| capacity.idle)) {
+    let idle = |pod: usize| capacity(pod).filter(|capacity| capacity.idle);
+    // The first of those with the least to do.
+    if let Some(&pod) =
+        able.iter().filter(|&&pod| idle(pod).is_some()).min_by_key(|&&pod| idle(pod).map(|idle| idle.running > 0))
+    {
         return Choice::Idle(pod);
     }
     let wait = |pod: usize| capacity(pod).map_or(f64::INFINITY, |capacity| need.queued_seconds(capacity));
@@ -217,6 +221,18 @@ mod tests {
         }
         assert_eq!(choose(&[View::default(), View::default()], &NEED), Choice::Nowhere);
         assert_eq!(choose(&[], &NEED), Choice::Nowhere);
+    }
+
+    #[test]
+    fn a_device_with_nothing_to_do_comes_before_one_with_a_slot_left() {
+        let with_running = |running| {
+            let capacity = Capacity { slots: 2, running, ..capacity(true, 22) };
+            View { held: None, capacity: Some(capacity) }
+        };
+        assert_eq!(choose(&[with_running(1), with_running(0)], &NEED), Choice::Idle(1));
+        assert_eq!(choose(&[with_running(0), with_running(0)], &NEED), Choice::Idle(0));
+        assert_eq!(choose(&[with_running(1), with_running(1)], &NEED), Choice::Idle(0));
+        assert_eq!(choose(&[view(false), with_running(1)], &NEED), Choice::Idle(1));
     }
 
     #[test]
