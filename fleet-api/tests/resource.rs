@@ -56,6 +56,20 @@ fn all_defaults_agree() {
 }
 
 #[test]
+fn accounts_are_names_with_or_without_a_namespace() {
+    let with = |account: &str| {
+        let node = json!({ "urls": ["http://node:9797"] });
+        own(&fleet(json!({ "network": "main", "node": node, "allowedServiceAccounts": [account] })))
+    };
+    for good in ["wallet", "tenant-a/wallet.v2", "a/b"] {
+        assert_eq!(with(good), "", "{good}");
+    }
+    for bad in ["", "/", "a/", "/a", "a:b", "a/b/c", "A", "*", "-a", "a.b/c", "a b"] {
+        assert!(with(bad).contains("spec.allowedServiceAccounts[0]"), "{bad}");
+    }
+}
+
+#[test]
 fn rules_in_cel_and_in_rust_refuse_the_same_and_say_why() {
     let node = json!({ "urls": ["http://node:9797"] });
     let deployed = json!({ "deploy": { "image": "neptune:1", "walletSecret": { "name": "wallet" } } });

@@ -1,4 +1,4 @@
-//! The command that a person types, as a library: transactions to proof jobs and back, jobs from programs, the state of pods.
+//! The command that a person types, as a library: transactions to proof jobs and back, jobs from programs, the state of pods and of fleets.
 
 pub mod cli;
 pub mod explain;
@@ -8,6 +8,7 @@ pub mod pods;
 pub mod program;
 pub mod progress;
 pub mod prove;
+pub mod remote;
 pub mod status;
 pub mod store;
 pub mod trace;

@@ -84,8 +84,8 @@ pub struct Run {
     /// Seconds between two questions to each pod how it is; 0 relies on the kubelet's probes alone.
     #[arg(long, env = "OPERATOR_POLL_SECONDS", default_value = "5", value_parser = clap::value_parser!(u16).range(0..=300))]
     pub poll_seconds: u16,
-    /// Fleets reconciled at once.
-    #[arg(long, env = "OPERATOR_CONCURRENCY", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Fleets reconciled at once. Each has up to eight writes under way: more only wait for each other in the API server.
+    #[arg(long, env = "OPERATOR_CONCURRENCY", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
     /// Days after which the provers' token is replaced; the one before stays valid as long again.
     #[arg(long, env = "OPERATOR_TOKEN_DAYS", default_value = "30", value_parser = clap::value_parser!(u16).range(1..=3650))]

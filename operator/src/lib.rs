@@ -3,6 +3,7 @@
 //! What to do is decided by pure functions in [`plan`]; what objects look like by [`build`]; [`reconcile`] puts them in order.
 //! All writes go through [`writer`], which asks first whether this process still leads.
 
+pub mod announce;
 pub mod args;
 pub mod build;
 pub mod caches;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use crate::error::Class;
 
@@ -18,6 +20,8 @@ pub struct Metrics {
     pub errors: IntCounterVec,
     /// How long a reconcile takes.
     pub seconds: Histogram,
+    /// How long the API server takes for a write, by verb.
+    pub write_seconds: HistogramVec,
     /// Writes by verb and kind.
     pub writes: IntCounterVec,
     /// 1 while this process leads.
@@ -80,9 +84,13 @@ impl Metrics {
         let leader = IntGauge::new("operator_leader", "1 while this process leads")?;
         registry.register(Box::new(leader.clone()))?;
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-        let seconds =
-            Histogram::with_opts(HistogramOpts::new("reconcile_duration_seconds", "Seconds of a reconcile").buckets(buckets))?;
+        let seconds = Histogram::with_opts(
+            HistogramOpts::new("reconcile_duration_seconds", "Seconds of a reconcile").buckets(buckets.clone()),
+        )?;
         registry.register(Box::new(seconds.clone()))?;
+        let write = HistogramOpts::new("api_write_duration_seconds", "Seconds that the API server takes for a write, by verb");
+        let write_seconds = HistogramVec::new(write.buckets(buckets), &["verb"])?;
+        registry.register(Box::new(write_seconds.clone()))?;
         let of_fleet = |name, help| gauge(name, help, &["namespace", "fleet"]);
         let of_provers = |name, help| gauge(name, help, &["namespace", "fleet", "provers"]);
         let metrics = Self {
@@ -108,6 +116,7 @@ impl Metrics {
             ],
             kinds: Arc::default(),
             seconds,
+            write_seconds,
             leader,
             registry,
         };

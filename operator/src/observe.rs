@@ -85,7 +85,15 @@ pub fn observe(
         // What is being deleted does not come back, and cannot be applied again before it is gone.
         let own: Vec<_> = pods.iter().filter(|pod| key_of(&pod.metadata) == Some(key)).collect();
         let ready = own.iter().find(|pod| is_up(pod, answers));
-        let health = health(key, ready.is_some(), status, now);
+        let is_outdated = |pod: &&&Arc<Pod>| {
+            let meta = &pod.metadata;
+            meta.deletion_timestamp.is_none() && answers.is_outdated(meta.uid.as_deref().unwrap_or_default())
+        };
+        let health = if ready.is_none() && own.iter().any(|pod| is_outdated(&pod)) {
+            Health::Outdated
+        } else {
+            health(key, ready.is_some(), status, now)
+        };
         let revision = rollout.meta.annotations.as_ref().and_then(|all| all.get(REVISION_ANNOTATION)).cloned();
         let any = ready.or_else(|| own.iter().find(|pod| pod.metadata.deletion_timestamp.is_none()));
         observed.shards.insert(

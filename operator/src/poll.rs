@@ -39,6 +39,8 @@ pub struct Load {
 struct Answer {
     failures: u32,
     load: Option<Load>,
+    /// An upgrader that is well, but whose build cannot prove under the next block's rules.
+    outdated: bool,
 }
 
 /// The last answers, by the pods' uids.
@@ -54,6 +56,17 @@ impl Answers {
     /// What a prover pod said last of its work.
     pub fn load(&self, uid: &str) -> Option<Load> {
         self.0.lock().ok().and_then(|answers| answers.get(uid).and_then(|answer| answer.load))
+    }
+
+    /// Whether an upgrader said last that its build does not know the next block's rules.
+    pub fn is_outdated(&self, uid: &str) -> bool {
+        self.0.lock().is_ok_and(|answers| answers.get(uid).is_some_and(|answer| answer.outdated))
+    }
+
+    /// Notes what an upgrader says of the rules, and says whether its fleet should look.
+    fn note_rules(&self, uid: &str, outdated: bool) -> bool {
+        let Ok(mut answers) = self.0.lock() else { return false };
+        std::mem::replace(&mut answers.entry(uid.to_owned()).or_default().outdated, outdated) != outdated
     }
 
     /// Notes an answer, and says whether the pod's fleet should look.
@@ -86,6 +99,19 @@ struct Capacity {
 struct Waiting {
     jobs: i64,
     seconds: f64,
+}
+
+/// The part of an upgrader's `GET /readyz` that matters here.
+#[derive(Debug, Deserialize)]
+struct Readiness {
+    rules: bool,
+    /// Missing until the node has answered: before, nothing is known of its rules.
+    height: Option<u64>,
+}
+
+/// Whether an upgrader's answer says that it cannot prove under the next block's rules.
+fn says_outdated(text: &str) -> bool {
+    serde_json::from_str::<Readiness>(text).is_ok_and(|readiness| readiness.height.is_some() && !readiness.rules)
 }
 
 /// Who asks.
@@ -131,7 +157,18 @@ impl Poller {
     async fn ask(&self, pod: &Pod) {
         let Some(target) = Target::of(pod, self.through.as_deref()) else { return };
         let (good, load) = match target.component {
-            Component::Upgrader => (self.get(&format!("{}/readyz", target.base), None).await.is_some(), None),
+            Component::Upgrader => {
+                let answer = self.ask_for(&format!("{}/readyz", target.base), None).await;
+                let outdated = answer.as_ref().is_some_and(|(_, text)| says_outdated(text));
+                if self.answers.note_rules(&target.uid, outdated) {
+                    let _ = self.trigger.unbounded_send(target.fleet.clone());
+                }
+                // Of one that the kubelet finds not ready, only the reason is of interest.
+                if !target.ready {
+                    return;
+                }
+                (answer.is_some_and(|(good, _)| good), None)
+            }
             // A token goes to nobody whose certificate we have not checked; readiness is no secret.
             Component::Prover if target.tls => (self.get(&format!("{}/readyz", target.base), None).await.is_some(), None),
             Component::Prover => {
@@ -149,13 +186,16 @@ impl Poller {
     }
 
     async fn get(&self, url: &str, token: Option<String>) -> Option<String> {
+        self.ask_for(url, token).await.filter(|(good, _)| *good).map(|(_, text)| text)
+    }
+
+    /// Whether the answer is a good one, and its text.
+    async fn ask_for(&self, url: &str, token: Option<String>) -> Option<(bool, String)> {
         let request = self.client.get(url).timeout(TIMEOUT);
         let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
         let response = request.send().await.ok()?;
-        if !response.status().is_success() {
-            return None;
-        }
-        response.text().await.ok()
+        let good = response.status().is_success();
+        Some((good, response.text().await.ok()?))
     }
 }
 
@@ -177,13 +217,16 @@ enum Component {
 struct Target {
     component: Component,
     tls: bool,
+    /// Whether the kubelet finds it ready.
+    ready: bool,
     uid: String,
     base: String,
     fleet: ObjectRef<Guarded>,
 }
 
 impl Target {
-    /// Whom to ask, if the kubelet says that the pod is ready: one that is not needs no second opinion.
+    /// Whom to ask: pods that the kubelet finds ready, and upgraders that run and are not, for why. Other pods need no second
+    /// opinion.
     fn of(pod: &Pod, through: Option<&str>) -> Option<Self> {
         let labels = pod.metadata.labels.as_ref()?;
         let status = pod.status.as_ref()?;
@@ -191,12 +234,12 @@ impl Target {
             status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         // Stock nodes, which run in StatefulSets, have nothing to ask by HTTP.
         let is_node = labels.contains_key("apps.kubernetes.io/pod-index");
-        if !ready || is_node || pod.metadata.deletion_timestamp.is_some() {
+        if is_node || pod.metadata.deletion_timestamp.is_some() {
             return None;
         }
         let (component, port) = match labels.get(COMPONENT_LABEL)?.as_str() {
-            "upgrader" => (Component::Upgrader, UPGRADER_PORT),
-            "prover" => (Component::Prover, PROVER_PORT),
+            "upgrader" if ready || status.phase.as_deref() == Some("Running") => (Component::Upgrader, UPGRADER_PORT),
+            "prover" if ready => (Component::Prover, PROVER_PORT),
             _ => return None,
         };
         let (name, namespace) = (pod.metadata.name.as_deref()?, pod.metadata.namespace.as_deref()?);
@@ -209,7 +252,7 @@ impl Target {
             format!("{}://{host}:{port}", if tls { "https" } else { "http" })
         };
         let fleet = ObjectRef::new(labels.get(FLEET_LABEL)?).within(namespace);
-        Some(Self { component, tls, uid: pod.metadata.uid.clone()?, base, fleet })
+        Some(Self { component, tls, ready, uid: pod.metadata.uid.clone()?, base, fleet })
     }
 }
 
@@ -228,6 +271,18 @@ mod tests {
         assert!(!answers.note("a", false, None));
         assert!(answers.note("a", true, None));
         assert!(!answers.is_silent("a"));
+    }
+
+    #[test]
+    fn rules_are_known_once_the_node_has_answered() {
+        assert!(says_outdated(r#"{"ready":false,"node":true,"provers":true,"rules":false,"height":7,"trouble":"t"}"#));
+        assert!(!says_outdated(r#"{"ready":false,"node":false,"provers":true,"rules":false}"#), "it has just started");
+        assert!(!says_outdated(r#"{"ready":true,"node":true,"provers":true,"rules":true,"height":7}"#));
+        assert!(!says_outdated("ok"));
+        let answers = Answers::default();
+        assert!(!answers.note_rules("a", false) && !answers.is_outdated("a"));
+        assert!(answers.note_rules("a", true) && answers.is_outdated("a"));
+        assert!(!answers.note_rules("a", true) && answers.note_rules("a", false) && !answers.is_outdated("a"));
     }
 
     #[test]

@@ -57,6 +57,15 @@ pub fn fleet_grants() -> Vec<Grant> {
 pub const OWN_GRANTS: &[Grant] =
     &[Grant { group: "coordination.k8s.io", resource: "leases", verbs: &["create", "get", "update"], why: "leader election" }];
 
+/// Of the fleets' prover pods, in the namespaces that the chart's `tokenReview.namespaces` names. TokenReviews belong to no
+/// namespace, so this takes a ClusterRole; the operator itself can not give it to anybody.
+pub const REVIEWER_GRANTS: &[Grant] = &[Grant {
+    group: "authentication.k8s.io",
+    resource: "tokenreviews",
+    verbs: &["create"],
+    why: "whose a service account's token is",
+}];
+
 /// Rules of a role.
 pub fn rules(grants: &[Grant]) -> Value {
     let rule = |grant: &Grant| json!({ "apiGroups": [grant.group], "resources": [grant.resource], "verbs": grant.verbs });

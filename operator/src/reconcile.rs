@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fleet_api::UpgraderFleet;
-use fleet_api::v1alpha1::{ConditionType, UpgraderFleetStatus, condition, set_condition};
+use fleet_api::v1alpha1::{ConditionType, ShardPhase, UpgraderFleetStatus, condition, set_condition};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 use tracing::{debug, info, warn};
 
+use crate::announce::Announcer;
 use crate::build::{BuildError, Defaults, Fleet, Object};
 use crate::caches::{Caches, belongs};
 use crate::error::{Class, Error};
@@ -44,11 +44,16 @@ const AT_ONCE: usize = 8;
 const SECRET_EVERY: Duration = Duration::from_hours(1);
 /// How often the status is written for nothing but another length of the queue.
 const QUEUE_EVERY: Duration = Duration::from_secs(15);
+/// How often it is written for counts alone: pods get ready one after the other, and each would be a write.
+const COUNTS_EVERY: Duration = Duration::from_secs(1);
 
 /// What is remembered of a fleet between two looks. All of it can be lost.
 #[derive(Default)]
 struct Notes {
+    /// What the last look found.
     status: Option<UpgraderFleetStatus>,
+    /// What was written last: it may lag in counts.
+    said: Option<UpgraderFleetStatus>,
     written: Option<Instant>,
     secret_read: Option<Instant>,
     scaling: BTreeMap<String, (Memory, Instant)>,
@@ -64,9 +69,9 @@ pub struct Context {
     /// The fleets' tokens.
     pub tokens: Tokens,
     /// The way to the server.
-    pub writer: Writer,
+    pub writer: Arc<Writer>,
     /// Events.
-    pub recorder: Recorder,
+    pub announcer: Announcer,
     /// Numbers.
     pub metrics: Metrics,
     /// What specifications leave out.
@@ -83,13 +88,13 @@ impl Context {
         caches: Caches,
         answers: Answers,
         tokens: Tokens,
-        writer: Writer,
-        recorder: Recorder,
+        writer: Arc<Writer>,
+        announcer: Announcer,
         metrics: Metrics,
         defaults: Defaults,
         token_every: Duration,
     ) -> Self {
-        Self { caches, answers, tokens, writer, recorder, metrics, defaults, token_every, notes: Mutex::default() }
+        Self { caches, answers, tokens, writer, announcer, metrics, defaults, token_every, notes: Mutex::default() }
     }
 
     /// Forgets a fleet that is gone or going. All of it would be learned again.
@@ -227,14 +232,14 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     };
     let (status, changes, numbers) = status::status(&input);
     context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
-    let all_said = say(resource, &fleet, &uid, before.as_ref(), status, &changes, context).await?;
+    let unsaid = say(resource, &fleet, &uid, status, &changes, context).await?;
     if let Some(error) = failure {
         return Err(error);
     }
     let next = next_look(wanted.as_ref(), &observed, resource);
     // What was changed says so by its watch; in case it does not, soon.
     let next = if changed { next.min(SOON) } else { next };
-    Ok(Action::requeue(if all_said { next } else { next.min(QUEUE_EVERY) }))
+    Ok(Action::requeue(unsaid.map_or(next, |wait| next.min(wait))))
 }
 
 /// The fleet's own objects and pods.
@@ -411,43 +416,55 @@ fn summary(mut errors: Vec<Error>) -> Option<Error> {
     Some(if count == 1 { first } else { Error::Several { count, first: Box::new(first) } })
 }
 
-/// Writes the status if it says something new, and events for what changed. Returns whether nothing is left to say: the length of
-/// the queue waits for its turn, and a queue that stays as it is brings no other look.
+/// Writes the status if it says something new, and leaves events for what changed. What can wait does, and comes back as the time
+/// until its turn: nothing else may bring another look.
 async fn say(
     resource: &UpgraderFleet,
     fleet: &Fleet<'_>,
     uid: &str,
-    before: Option<&UpgraderFleetStatus>,
     status: UpgraderFleetStatus,
     changes: &[Change],
     context: &Context,
-) -> Result<bool, Error> {
-    let news = before.is_none_or(|before| without_queue(before) != without_queue(&status));
-    let queue_is_due = context.with_notes(uid, |notes| notes.written.is_none_or(|at| at.elapsed() >= QUEUE_EVERY));
-    if !news && (before == Some(&status) || !queue_is_due) {
-        return Ok(before == Some(&status));
+) -> Result<Option<Duration>, Error> {
+    let (said, age) = context.with_notes(uid, |notes| (notes.said.clone(), notes.written.map(|at| at.elapsed())));
+    let said = said.or_else(|| resource.status.clone());
+    if said.as_ref() == Some(&status) {
+        return Ok(None);
+    }
+    let every = pace(said.as_ref(), &status);
+    if let Some(wait) = age.and_then(|age| every.checked_sub(age)).filter(|wait| !wait.is_zero()) {
+        context.with_notes(uid, |notes| notes.status = Some(status));
+        return Ok(Some(wait));
     }
     let body = serde_json::to_value(&status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
     context.writer.status(fleet.namespace, fleet.name, &body).await?;
     context.with_notes(uid, |notes| {
+        notes.said = Some(status.clone());
         notes.status = Some(status);
         notes.written = Some(Instant::now());
     });
     for change in changes {
-        context.writer.permit("create", "Event")?;
-        let event = Event {
-            type_: if change.good { EventType::Normal } else { EventType::Warning },
-            reason: change.reason.clone(),
-            note: Some(format!("{}: {}", change.kind, change.message)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
-            // An event is a courtesy.
-            debug!(%error, "an event was not taken");
-        }
+        context.announcer.leave(resource.object_ref(&()), change);
     }
-    Ok(true)
+    Ok(None)
+}
+
+/// How long after the last write this may be written: at once what somebody may wait for or has to know.
+fn pace(said: Option<&UpgraderFleetStatus>, status: &UpgraderFleetStatus) -> Duration {
+    let Some(said) = said else { return Duration::ZERO };
+    if without_queue(said) == without_queue(status) {
+        return QUEUE_EVERY;
+    }
+    let verdicts = |status: &UpgraderFleetStatus| -> Vec<(String, String, String)> {
+        status.conditions.iter().map(|one| (one.type_.clone(), one.status.clone(), one.reason.clone())).collect()
+    };
+    let lost = |status: &UpgraderFleetStatus| -> Vec<fleet_api::ResidueClass> {
+        status.shards.iter().filter(|shard| shard.phase == ShardPhase::Unready).map(|shard| shard.class).collect()
+    };
+    let urgent = said.observed_generation != status.observed_generation
+        || verdicts(said) != verdicts(status)
+        || lost(said) != lost(status);
+    if urgent { Duration::ZERO } else { COUNTS_EVERY }
 }
 
 fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
@@ -519,5 +536,31 @@ mod tests {
         assert!((seconds(Class::Transient, 3) - 4.0).abs() < 1e-9);
         assert!((seconds(Class::Transient, 1000) - 60.0).abs() < 1e-9);
         assert!(seconds(Class::Conflict, 1) < seconds(Class::Transient, 1));
+    }
+
+    #[test]
+    fn counts_wait_for_a_second_and_news_for_nothing() {
+        let now = Time(Timestamp::UNIX_EPOCH);
+        let status = |ready: &str, reason: &str, queue: i32| UpgraderFleetStatus {
+            ready_shards: Some(ready.to_owned()),
+            queue: Some(queue),
+            conditions: vec![condition(ConditionType::Ready, Some(false), reason, ready.to_owned(), 1, &now)],
+            ..UpgraderFleetStatus::default()
+        };
+        let said = status("3/8", "Progressing", 1);
+        assert_eq!(pace(None, &said), Duration::ZERO);
+        assert_eq!(pace(Some(&said), &status("3/8", "Progressing", 2)), QUEUE_EVERY);
+        assert_eq!(pace(Some(&said), &status("4/8", "Progressing", 1)), COUNTS_EVERY);
+        assert_eq!(pace(Some(&said), &status("4/8", "Degraded", 1)), Duration::ZERO);
+        let mut lost = said.clone();
+        lost.shards.push(fleet_api::v1alpha1::ShardStatus {
+            class: fleet_api::ResidueClass::WHOLE,
+            phase: ShardPhase::Unready,
+            weight: 256,
+            pod: None,
+            substituted: false,
+            since: None,
+        });
+        assert_eq!(pace(Some(&said), &lost), Duration::ZERO);
     }
 }

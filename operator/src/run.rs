@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::announce::Announcer;
 use crate::args::Run;
 use crate::build::{Defaults, MANAGER};
 use crate::caches::Caches;
@@ -90,7 +91,7 @@ pub async fn run(args: Run, filter: Option<LogFilter>) -> anyhow::Result<Ending>
     metrics.leader.set(1);
 
     let leadership = candidate.leadership();
-    let writer = Writer::new(client.clone(), leadership, metrics.clone(), args.abort_after_writes);
+    let writer = Arc::new(Writer::new(client.clone(), leadership, metrics.clone(), args.abort_after_writes));
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: args.identity.clone() };
     let defaults = Defaults {
         upgrader_image: args.upgrader_image.clone(),
@@ -98,8 +99,8 @@ pub async fn run(args: Run, filter: Option<LogFilter>) -> anyhow::Result<Ending>
         operator_namespace: args.namespace.clone(),
     };
     let token_every = Duration::from_hours(24 * u64::from(args.token_days));
-    let recorder = Recorder::new(client.clone(), reporter);
-    let context = Arc::new(Context::new(caches, answers, tokens, writer, recorder, metrics.clone(), defaults, token_every));
+    let (announcer, announcing) = Announcer::start(Recorder::new(client.clone(), reporter), Arc::clone(&writer));
+    let context = Arc::new(Context::new(caches, answers, tokens, writer, announcer, metrics.clone(), defaults, token_every));
 
     let api: Api<Guarded> = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -133,6 +134,8 @@ pub async fn run(args: Run, filter: Option<LogFilter>) -> anyhow::Result<Ending>
     if tokio::time::timeout(Duration::from_secs(20), controller).await.is_err() {
         warn!("a reconcile did not end in 20 seconds");
     }
+    // The last ones have left their events; a reconcile that goes on keeps the task alive.
+    let _ = tokio::time::timeout(Duration::from_secs(5), announcing).await;
     candidate.release().await;
     end(http, &watches, Ending::Told).await
 }

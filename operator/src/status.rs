@@ -156,8 +156,8 @@ fn shards(input: &Input<'_>, before: &UpgraderFleetStatus) -> Vec<ShardStatus> {
             _ if !wanted => ShardPhase::Retiring,
             Health::Ready { .. } => ShardPhase::Ready,
             // A stopped shard starts anew; it is not lost.
-            Health::Lost { .. } if !shard.workload.stopped => ShardPhase::Unready,
-            Health::Lost { .. } | Health::Starting => ShardPhase::Starting,
+            Health::Lost { .. } | Health::Outdated if !shard.workload.stopped => ShardPhase::Unready,
+            Health::Lost { .. } | Health::Outdated | Health::Starting => ShardPhase::Starting,
         };
         let old = before.shards.iter().find(|old| old.class == key.class && old.phase == phase);
         ShardStatus {
@@ -206,9 +206,19 @@ fn conditions(input: &Input<'_>, verdict: &Verdict, status: &mut UpgraderFleetSt
         (Some(true), "Available", format!("{} prover pods are ready", status.ready_provers.clone().unwrap_or_default()))
     };
     let failure = observed.shards.values().find_map(|shard| shard.failure.clone());
+    let outdated = observed.shards.values().filter(|shard| shard.workload.health == Health::Outdated).count();
     let degraded = match (&input.trouble, failure) {
         (Some((reason, message)), _) => (Some(true), *reason, message.clone()),
         (None, Some(message)) => (Some(true), "PodsRefused", message),
+        (None, None) if outdated > 0 => (
+            Some(true),
+            "RulesNotSupported",
+            format!(
+                "{outdated} of {} upgraders cannot prove under the next block's rules: give upgraders and provers the images of a \
+                 release that can",
+                observed.shards.len()
+            ),
+        ),
         (None, None) => (Some(false), "AsWanted", "nothing needs a person".to_owned()),
     };
     let complete = verdict.ready_shards == verdict.wanted_shards && verdict.wanted_shards > 0 && !short;
@@ -408,6 +418,19 @@ mod tests {
             (says(&status, ConditionType::Ready), numbers.suspended, numbers.shards_desired),
             ("False Suspended".to_owned(), true, 0)
         );
+    }
+
+    #[test]
+    fn rules_that_no_build_here_knows_are_a_condition_and_no_failure() {
+        let ready = observed(4, Health::Ready { seconds: 0 });
+        let (before, _, _) = make(Some(&wanted(4)), &ready, None, None, 1);
+        let (status, changes, numbers) = make(Some(&wanted(4)), &observed(4, Health::Outdated), None, Some(&before), 2);
+        assert_eq!(says(&status, ConditionType::Degraded), "True RulesNotSupported");
+        assert_eq!(says(&status, ConditionType::Ready), "False Degraded");
+        assert!(status.shards.iter().all(|shard| shard.phase == ShardPhase::Unready));
+        assert!(numbers.degraded && changes.iter().any(|change| change.reason == "RulesNotSupported" && !change.good));
+        let (status, _, _) = make(Some(&wanted(4)), &ready, None, Some(&status), 3);
+        assert_eq!(says(&status, ConditionType::Degraded), "False AsWanted");
     }
 
     #[test]

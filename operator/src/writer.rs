@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client};
@@ -15,8 +16,21 @@ use crate::kinds::Kind;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 
-/// The tokens of a fleet's objects, by kind and name.
-type Tokens = HashMap<(Kind, String), String>;
+/// How long a watch may lag behind our own write. Afterwards what it shows is believed.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// What we wrote last.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// The token afterwards: while it stays, nobody has changed the object.
+    token: String,
+    /// The hash of what was applied.
+    hash: String,
+    at: Instant,
+}
+
+/// The entries of a fleet's objects, by kind and name.
+type Entries = HashMap<(Kind, String), Entry>;
 
 /// What is known of an object from a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +50,8 @@ pub struct Writer {
     client: Client,
     leadership: Leadership,
     metrics: Metrics,
-    /// The token of each object after our last write, by namespace and fleet: while it stays, nobody has changed the object.
-    ledger: Mutex<HashMap<(String, String), Tokens>>,
+    /// Our last write of each object, by namespace and fleet.
+    ledger: Mutex<HashMap<(String, String), Entries>>,
     /// Writes left before this process aborts, in tests.
     writes_left: Option<AtomicU64>,
 }
@@ -64,6 +78,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Notes how long the server took.
+    fn took(&self, verb: &str, began: Instant) {
+        self.metrics.write_seconds.with_label_values(&[verb]).observe(began.elapsed().as_secs_f64());
+    }
+
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
     }
@@ -77,10 +96,13 @@ impl Writer {
         let sum = hash(&object.body);
         let fleet = (namespace.to_owned(), fleet_of(&object.body));
         let key = (object.kind, object.name.clone());
-        if let Some(live) = live {
-            let known = self.ledger.lock().ok().and_then(|ledger| ledger.get(&fleet)?.get(&key).cloned());
-            if live.hash.as_deref() == Some(&sum) && known.as_deref() == Some(&live.token) {
-                return Ok(false);
+        let known = self.ledger.lock().ok().and_then(|ledger| ledger.get(&fleet)?.get(&key).cloned());
+        if let Some(known) = known {
+            match standing(&known, &sum, live, known.at.elapsed()) {
+                Standing::Current => return Ok(false),
+                // The look that this write was made by is not over for its caller: it looks again soon.
+                Standing::OnItsWay => return Ok(true),
+                Standing::Due => {}
             }
         }
         annotate(&mut object.body, &sum);
@@ -88,13 +110,15 @@ impl Writer {
         self.begin("apply", object.kind.name())?;
         let parameters = PatchParams::apply(MANAGER).force();
         let api = self.api(object.kind, namespace);
+        let began = Instant::now();
         let written = api.patch(&object.name, &parameters, &Patch::Apply(&object.body)).await;
+        self.took("apply", began);
         let written = written.map_err(|error| Error::api(what, error))?;
         debug!(kind = object.kind.name(), namespace, name = object.name, "applied");
         let token = token(&written.metadata);
         let changed = live.is_none_or(|live| live.token != token);
         if let Ok(mut ledger) = self.ledger.lock() {
-            ledger.entry(fleet).or_default().insert(key, token);
+            ledger.entry(fleet).or_default().insert(key, Entry { token, hash: sum, at: Instant::now() });
         }
         Ok(changed)
     }
@@ -110,7 +134,16 @@ impl Writer {
             preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
             ..DeleteParams::default()
         };
-        match self.api(kind, namespace).delete(name, &parameters).await {
+        if let Ok(mut ledger) = self.ledger.lock() {
+            let key = (kind, name.to_owned());
+            for (_, entries) in ledger.iter_mut().filter(|((of, _), _)| of == namespace) {
+                entries.remove(&key);
+            }
+        }
+        let began = Instant::now();
+        let deleted = self.api(kind, namespace).delete(name, &parameters).await;
+        self.took("delete", began);
+        match deleted {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(Error::api(format!("delete {} {namespace}/{name}", kind.name()), error)),
@@ -172,7 +205,9 @@ impl Writer {
         let api: Api<fleet_api::UpgraderFleet> = Api::namespaced(self.client.clone(), namespace);
         let body = json!({ "apiVersion": "upgrader-fleet.dev/v1alpha1", "kind": "UpgraderFleet", "status": status });
         let parameters = PatchParams::apply(MANAGER).force();
+        let began = Instant::now();
         let written = api.patch_status(name, &parameters, &Patch::Apply(&body)).await;
+        self.took("status", began);
         written.map(|_| ()).map_err(|error| Error::api(format!("write the status of {namespace}/{name}"), error))
     }
 
@@ -192,6 +227,33 @@ impl Writer {
     }
 }
 
+/// How what is to be applied stands to what we wrote last and what the watch shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The object is as wanted.
+    Current,
+    /// We have just written it so, and the watch does not show it yet.
+    OnItsWay,
+    /// To be written.
+    Due,
+}
+
+fn standing(known: &Entry, hash: &str, live: Option<&Live>, age: Duration) -> Standing {
+    if known.hash != hash {
+        return Standing::Due;
+    }
+    if live.is_some_and(|live| live.hash.as_deref() == Some(hash) && live.token == known.token) {
+        return Standing::Current;
+    }
+    // Generations and resource versions are numbers that grow: a larger one than ours is somebody's change.
+    let number = |token: &str| token.parse::<u64>().ok();
+    let behind = live.is_none_or(|live| match (number(&live.token), number(&known.token)) {
+        (Some(live), Some(known)) => live < known,
+        _ => false,
+    });
+    if behind && age < CATCH_UP { Standing::OnItsWay } else { Standing::Due }
+}
+
 fn fleet_of(body: &Value) -> String {
     let label = body.pointer("/metadata/labels").and_then(|labels| labels.get(FLEET_LABEL));
     label.and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -209,5 +271,31 @@ pub fn token(meta: &kube::api::ObjectMeta) -> String {
     match meta.generation {
         Some(generation) if generation > 0 => generation.to_string(),
         _ => meta.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_just_written_is_not_written_again_and_what_others_change_is() {
+        let known = Entry { token: "9".to_owned(), hash: "a".to_owned(), at: Instant::now() };
+        let live = |token: &str, hash: &str| Live {
+            uid: "u".to_owned(),
+            hash: Some(hash.to_owned()),
+            token: token.to_owned(),
+            deleting: false,
+        };
+        let (young, old) = (Duration::from_millis(100), Duration::from_secs(3));
+        assert_eq!(standing(&known, "a", Some(&live("9", "a")), old), Standing::Current);
+        assert_eq!(standing(&known, "a", Some(&live("8", "b")), young), Standing::OnItsWay);
+        assert_eq!(standing(&known, "a", None, young), Standing::OnItsWay);
+        // The watch has had its time: the object is gone, or is what it shows.
+        assert_eq!(standing(&known, "a", None, old), Standing::Due);
+        assert_eq!(standing(&known, "a", Some(&live("8", "b")), old), Standing::Due);
+        // Numbers are compared, not texts.
+        assert_eq!(standing(&known, "a", Some(&live("10", "a")), young), Standing::Due);
+        assert_eq!(standing(&known, "b", Some(&live("9", "a")), young), Standing::Due);
     }
 }

@@ -100,6 +100,8 @@ problem_types! {
     Cancelled = "cancelled", 499, "The job was cancelled", Later;
     /// The pod is shutting down.
     Draining = "draining", 503, "The pod is shutting down", Elsewhere;
+    /// The token is a service account's, and the cluster's API server does not say whether it holds.
+    TokenUnchecked = "token-unchecked", 503, "The token cannot be checked now", Later;
     /// No device is ready.
     NoDevice = "no-device", 503, "No device is ready", Later;
     /// The caller's deadline passed.

@@ -87,6 +87,22 @@ pub struct Serve {
     /// File with bearer tokens, one a line, read again when it changes. Without it the API is open.
     #[arg(long, env = "PROVER_POD_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// Service account of the cluster whose projected tokens open the API, too, as namespace:name; several times for several. The
+    /// API server checks each token (TokenReview), which this pod's own account must be allowed to ask for.
+    #[arg(long = "allow-service-account", env = "PROVER_POD_SERVICE_ACCOUNTS", value_delimiter = ',', value_parser = parse_account)]
+    pub service_accounts: Vec<String>,
+    /// The audience that these tokens have to be for.
+    #[arg(long, env = "PROVER_POD_TOKEN_AUDIENCE", default_value = "upgrader-fleet.dev/provers")]
+    pub token_audience: String,
+    /// The API server that checks them.
+    #[arg(long, env = "PROVER_POD_KUBE_API", default_value = "https://kubernetes.default.svc")]
+    pub kube_api: String,
+    /// Folder with this pod's own `token` for the API server, and its `ca.crt`.
+    #[arg(long, env = "PROVER_POD_KUBE_DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    pub kube_dir: PathBuf,
+    /// Seconds for which an answer of the API server about a token is believed.
+    #[arg(long, env = "PROVER_POD_TOKEN_REVIEW_SECONDS", default_value = "60", value_parser = parse_seconds)]
+    pub token_review_seconds: Duration,
     /// PEM file with the certificate chain, read again when it changes.
     #[arg(long, env = "PROVER_POD_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -214,6 +230,17 @@ fn parse_routing(text: &str) -> Result<RoutingChoice, String> {
     }
 }
 
+fn parse_account(text: &str) -> Result<String, String> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b"-.".contains(&letter))
+    };
+    match text.split_once(':') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => Ok(text.to_owned()),
+        _ => Err("not of the form namespace:name".to_owned()),
+    }
+}
+
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
@@ -240,6 +267,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_account_has_a_namespace() {
+        assert!(parse_account("proofs:node").is_ok());
+        for bad in ["node", ":node", "proofs:", "system:serviceaccount:a:b", "a:B", "a:*"] {
+            assert!(parse_account(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

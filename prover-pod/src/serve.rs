@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::cli::Serve;
 use crate::gpu::choice::{BackendChoice, Decision};
-use crate::http::{Api, Server, TlsFiles, TlsReloader, Tokens, router};
+use crate::http::{Api, ReviewOptions, Reviewer, Server, TlsFiles, TlsReloader, Tokens, router};
 use crate::intake::Intake;
 use crate::layout;
 use crate::memory::{GPU_WORKER_BYTES, available_bytes};
@@ -30,7 +30,17 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// A wrong combination of options, a file or an address that cannot be used.
 pub async fn run(options: Serve) -> anyhow::Result<()> {
     check_network(&options)?;
-    let tokens = Tokens::from_file(options.token_file.clone()).context("cannot read the token file")?;
+    let mut tokens = Tokens::from_file(options.token_file.clone()).context("cannot read the token file")?;
+    if !options.service_accounts.is_empty() {
+        let review = ReviewOptions {
+            api: options.kube_api.clone(),
+            directory: options.kube_dir.clone(),
+            audience: options.token_audience.clone(),
+            accounts: options.service_accounts.clone(),
+            believed_for: options.token_review_seconds,
+        };
+        tokens = tokens.with_reviewer(Reviewer::new(review).context("service accounts cannot be let in")?);
+    }
     let tls = match (options.tls_cert.clone(), options.tls_key.clone()) {
         (Some(certificates), Some(key)) => Some(TlsReloader::start(TlsFiles { certificates, key })?),
         _ => None,
@@ -46,7 +56,7 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
         );
     }
     if !tokens.required() && !loopback_only {
-        warn!(%address, "no --token-file: whoever reaches this address can use the prover");
+        warn!(%address, "no --token-file and no --allow-service-account: whoever reaches this address can use the prover");
     }
 
     let service = Service::start(service_config(&options)?, Metrics::new()?);

@@ -15,6 +15,9 @@ use crate::shard::{ResidueClass, ShardCountOutOfRange, plan};
 /// its pods get no label with its revision.
 pub const MAX_NAME_LENGTH: usize = 36;
 
+/// A service account, with or without a namespace.
+const SERVICE_ACCOUNT: &str = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?/)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
+
 /// A fleet of upgraders, one for each shard of the transactions, and of prover pods that they share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
@@ -101,6 +104,13 @@ pub struct UpgraderFleetSpec {
     /// NetworkPolicies for the pods of the fleet.
     #[serde(default)]
     pub network_policy: NetworkPolicies,
+    /// Service accounts, `name` or `namespace/name`, whose projected tokens for the audience `upgrader-fleet.dev/provers` open the
+    /// prover pods, besides the token in the Secret `NAME-token`. With the account of the fleet's own pods, which has the fleet's
+    /// name, its upgraders use such tokens, too. The API server checks them: the chart's `tokenReview.namespaces` must name the
+    /// fleet's namespace. A deleted account's token works for a minute more. At most 16. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(regex(pattern = SERVICE_ACCOUNT), length(max = 317)))]
+    pub allowed_service_accounts: Vec<String>,
     /// Stops all upgraders and provers and keeps everything else. Default: false.
     #[serde(default)]
     pub suspend: bool,

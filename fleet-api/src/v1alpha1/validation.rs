@@ -44,6 +44,12 @@ impl UpgraderFleet {
             (None, Some(_)) => {}
             _ => found.add("spec.node", "exactly one of urls and deploy is set"),
         }
+        found.range("spec.allowedServiceAccounts", "accounts", spec.allowed_service_accounts.len(), 0, 16);
+        for (index, account) in spec.allowed_service_accounts.iter().enumerate() {
+            if !is_account(account) {
+                found.add(format!("spec.allowedServiceAccounts[{index}]"), "not of the form name or namespace/name");
+            }
+        }
         if spec.network == Network::Xnt && spec.upgraders.mode != UpgraderMode::Node {
             let message =
                 "network xnt needs upgraders.mode Node: XNT's node has no JSON-RPC that a standalone upgrader could use";
@@ -183,6 +189,18 @@ fn is_coins(text: &str) -> bool {
         Some((whole, fraction)) => digits(whole, 9) && digits(fraction, 30),
         None => digits(text, 9),
     }
+}
+
+/// `name` or `namespace/name`.
+fn is_account(text: &str) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = |part: &str| part.as_bytes().first().is_some_and(letter) && part.as_bytes().last().is_some_and(letter);
+    let has = |part: &str, more: &[u8]| part.bytes().all(|byte| letter(&byte) || more.contains(&byte));
+    let (namespace, name) = text.split_once('/').map_or((None, text), |(namespace, name)| (Some(namespace), name));
+    text.len() <= 317
+        && ends(name)
+        && has(name, b"-.")
+        && namespace.is_none_or(|namespace| ends(namespace) && has(namespace, b"-"))
 }
 
 fn is_kind_name(name: &str) -> bool {

@@ -10,11 +10,16 @@ use serde_json::Value;
 use crate::explain::{render, telling};
 use crate::local::plan::Role;
 use crate::pods::LocalArgs;
+use crate::remote::{ClusterArgs, Remote, owners};
 
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     /// The transaction's id, as the node's mempool lists it
     txid: String,
+    /// A fleet in a Kubernetes cluster, the name of its UpgraderFleet: the pod whose shard the transaction is in is asked
+    name: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Where upgraders listen, such as http://127.0.0.1:9810; all of them are asked
     #[arg(long, env = "UPGRADER_FLEET_UPGRADERS", value_delimiter = ',')]
     upgraders: Vec<String>,
@@ -31,9 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Explain {
     /// Asks every upgrader and shows what the one says that knows most.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let Self { txid, upgraders, local, json } = self;
+        let Self { txid, name, cluster, upgraders, local, json } = self;
         let is_id = txid.len() == 80 && txid.bytes().all(|byte| byte.is_ascii_hexdigit());
         ensure!(is_id, "{txid:?} is no transaction id: those have 80 hexadecimal digits");
+        if let Some(name) = name {
+            return in_cluster(&cluster.connect(&name).await?, &txid, json).await;
+        }
+        ensure!(!cluster.is_named(), "which fleet of the cluster? fleet explain TXID -n NAMESPACE NAME");
         let upgraders = match local.fleet(!upgraders.is_empty())? {
             Some(fleet) => fleet.urls(Role::Upgrader),
             None => upgraders,
@@ -61,11 +70,37 @@ impl Explain {
         let Some(explanation) = telling(explanations) else {
             bail!("no upgrader answers; are they up, and is this where they listen?")
         };
-        if json {
-            println!("{}", serde_json::to_string_pretty(&explanation)?);
-        } else {
-            println!("{}", render(&explanation));
-        }
-        Ok(ExitCode::SUCCESS)
+        show(&explanation, json)
     }
+}
+
+/// Asks the pods whose shard the transaction is in, the ready ones first, until one answers.
+async fn in_cluster(fleet: &Remote, txid: &str, json: bool) -> anyhow::Result<ExitCode> {
+    // The byte that shards go by is the last of the id.
+    let last_byte = u8::from_str_radix(&txid[txid.len() - 2..], 16)?;
+    let (resource, pods) = fleet.look().await?;
+    for owner in owners(&resource, &pods, last_byte).map_err(anyhow::Error::msg)? {
+        match fleet.explain(&owner, txid).await {
+            Ok(mut explanation) => {
+                if json {
+                    explanation["pod"] = owner.pod.into();
+                } else {
+                    let node = owner.node.map(|node| format!(" on {node}")).unwrap_or_default();
+                    println!("pod          {}{node}, of shard {}", owner.pod, owner.class);
+                }
+                return show(&explanation, json);
+            }
+            Err(error) => eprintln!("fleet: {error:#}"),
+        }
+    }
+    bail!("no pod of the transaction's shard answers")
+}
+
+fn show(explanation: &Value, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(explanation)?);
+    } else {
+        println!("{}", render(explanation));
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,16 +2,23 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use crate::local::record::FleetRecord;
 use crate::local::sight::{Counts, Sight, UpgraderAnswer, Watcher};
 use crate::local::table;
 use crate::pods::{self, PodArgs};
+use crate::remote::{self, ClusterArgs};
 use crate::status::{Answer, Format, PodReport, device_table, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Status {
+    /// A fleet in a Kubernetes cluster, the name of its UpgraderFleet. Without it: pods, or the fleet of this machine
+    name: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(flatten)]
     pods: PodArgs,
     /// How to print
@@ -21,6 +28,13 @@ pub struct Status {
 
 impl Status {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(name) = &self.name {
+            let (fleet, pods) = self.cluster.connect(name).await?.look().await?;
+            let view = remote::view(&fleet, &pods, Timestamp::now());
+            println!("{}", remote::render(&view, self.output)?);
+            return Ok(if view.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        ensure!(!self.cluster.is_named(), "which fleet of the cluster? fleet status -n NAMESPACE NAME");
         let pods = if let Some(fleet) = self.pods.fleet()? {
             let sight = Watcher::new(&fleet)?.look().await;
             println!("{}", fleet_text(&fleet, &sight, self.output)?);

@@ -163,6 +163,7 @@ fn ignored(spec: &UpgraderFleetSpec) -> Vec<String> {
     }
     note("spec", "monitoring", spec.monitoring != Monitoring::default());
     note("spec", "networkPolicy", spec.network_policy != NetworkPolicies::default());
+    note("spec", "allowedServiceAccounts", !spec.allowed_service_accounts.is_empty());
     found
 }
 

@@ -176,9 +176,24 @@ impl<'a> Fleet<'a> {
         self.resource.spec.upgraders.mode == UpgraderMode::Node
     }
 
-    /// Name of the ServiceAccount of all pods. It has no rights and no token is mounted.
+    /// Name of the ServiceAccount of all pods. It has no rights but to ask whose a token is, where the chart gives that, and no
+    /// token is mounted that nobody uses.
     pub fn service_account(&self) -> String {
         self.name.to_owned()
+    }
+
+    /// The service accounts whose tokens open the provers, each with its namespace.
+    pub fn allowed_accounts(&self) -> Vec<String> {
+        let whole = |account: &String| match account.split_once('/') {
+            Some((namespace, name)) => format!("{namespace}:{name}"),
+            None => format!("{}:{account}", self.namespace),
+        };
+        self.resource.spec.allowed_service_accounts.iter().map(whole).collect()
+    }
+
+    /// Whether the fleet's own pods may use tokens of their account.
+    pub fn trusts_itself(&self) -> bool {
+        self.allowed_accounts().contains(&format!("{}:{}", self.namespace, self.service_account()))
     }
 
     /// Name of the headless Service over all prover pods.

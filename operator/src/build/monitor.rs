@@ -53,7 +53,8 @@ pub fn prometheus_rule(fleet: &Fleet<'_>) -> Option<Object> {
 pub struct Alert {
     /// Its name, which is that of its page in `docs/runbooks`, too.
     pub name: &'static str,
-    /// The expression, with `SELECTOR` where the fleet is chosen.
+    /// The expression, with `{SELECTOR}` where the fleet is chosen among the operator's metrics, and `{POD_SELECTOR}` among those
+    /// of its pods.
     expression: &'static str,
     /// How long it has to hold.
     hold: &'static str,
@@ -64,7 +65,7 @@ pub struct Alert {
 }
 
 /// All alerts.
-pub const ALERTS: [Alert; 8] = [
+pub const ALERTS: [Alert; 10] = [
     Alert {
         name: "UpgraderFleetUncovered",
         expression: "upgrader_fleet_covered_residues{SELECTOR} < 256 and on (namespace, fleet) upgrader_fleet_suspended{SELECTOR} == 0",
@@ -121,18 +122,38 @@ pub const ALERTS: [Alert; 8] = [
         severity: "warning",
         summary: "The operator in {{ $labels.namespace }} failed {{ $value }} times in ten minutes",
     },
+    Alert {
+        name: "UpgraderFleetOperatorGone",
+        // Of a process that is gone nothing is scraped: no other alert of the operator's could say so.
+        expression: "absent(upgrader_fleet_operator_leader == 1)",
+        hold: "5m",
+        severity: "critical",
+        summary: "No operator leads: dead shards are not taken over, and no other alert about fleets can fire",
+    },
+    Alert {
+        name: "UpgraderFleetWrongProofs",
+        expression: "sum by (namespace, pod, backend) (increase(prover_pod_proof_verification_failures_total{POD_SELECTOR}[1h])) > 0",
+        hold: "1m",
+        severity: "warning",
+        summary: "A device of backend {{ $labels.backend }} in pod {{ $labels.namespace }}/{{ $labels.pod }} makes wrong proofs",
+    },
 ];
 
 /// The rule groups: of one fleet, or of all.
 pub fn rules(fleet: Option<(&str, &str)>) -> Value {
-    let selector = fleet.map(|(namespace, name)| format!("namespace=\"{namespace}\",fleet=\"{name}\"")).unwrap_or_default();
-    // The operator's own alert is not about one fleet.
-    let ours = ALERTS.iter().filter(|alert| fleet.is_none() || alert.expression.contains("SELECTOR"));
+    // Prometheus makes a label of a metric from the label of a pod, and underscores of all that is no letter.
+    let pod_label = super::FLEET_LABEL.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+    let select = |label: &str| {
+        fleet.map(|(namespace, name)| format!("{{namespace=\"{namespace}\",{label}=\"{name}\"}}")).unwrap_or_default()
+    };
+    let (selector, of_pods) = (select("fleet"), select(&pod_label));
+    // The operator's own alerts are not about one fleet.
+    let ours = ALERTS.iter().filter(|alert| fleet.is_none() || alert.expression.contains("SELECTOR}"));
     let rules: Vec<_> = ours
         .map(|alert| {
             json!({
                 "alert": alert.name,
-                "expr": alert.expression.replace("{SELECTOR}", &if selector.is_empty() { String::new() } else { format!("{{{selector}}}") }),
+                "expr": alert.expression.replace("{SELECTOR}", &selector).replace("{POD_SELECTOR}", &of_pods),
                 "for": alert.hold,
                 "labels": { "severity": alert.severity },
                 "annotations": { "summary": alert.summary, "runbook_url": format!("{RUNBOOKS}/{}.md", alert.name) },

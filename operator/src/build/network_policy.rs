@@ -1,5 +1,7 @@
 //! Who may talk to the pods of a fleet.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
@@ -11,14 +13,27 @@ use crate::kinds::Kind;
 
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// Provers take connections from upgraders; upgraders and provers from the operator and from monitoring; nothing else comes in.
+/// Provers take connections from upgraders and from namespaces of allowed accounts; upgraders and provers from the operator and from monitoring; nothing else comes in.
 /// What goes out is left to the cluster's own policies.
 pub fn network_policies(fleet: &Fleet<'_>) -> Result<Vec<Object>, BuildError> {
     if !fleet.resource.spec.network_policy.enabled {
         return Ok(Vec::new());
     }
     let upgraders = NetworkPolicyPeer { pod_selector: Some(matching(fleet, "upgrader")), ..NetworkPolicyPeer::default() };
-    Ok(vec![policy(fleet, "provers", "prover", vec![upgraders])?, policy(fleet, "upgraders", "upgrader", Vec::new())?])
+    let mut callers = vec![upgraders];
+    // A policy knows no accounts: whoever is in the namespace of an allowed one may knock, and needs its token.
+    let own = format!("{}:{}", fleet.namespace, fleet.service_account());
+    let accounts = fleet.allowed_accounts();
+    let others: BTreeSet<String> = accounts
+        .iter()
+        .filter(|account| **account != own)
+        .filter_map(|account| Some(account.split_once(':')?.0.to_owned()))
+        .collect();
+    if !others.is_empty() {
+        let others: Vec<String> = others.into_iter().collect();
+        callers.push(NetworkPolicyPeer { namespace_selector: Some(namespaces(&others)), ..NetworkPolicyPeer::default() });
+    }
+    Ok(vec![policy(fleet, "provers", "prover", callers)?, policy(fleet, "upgraders", "upgrader", Vec::new())?])
 }
 
 fn matching(fleet: &Fleet<'_>, component: &str) -> LabelSelector {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use fleet_api::v1alpha1::{Resources, Scheduling};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, ConfigMapProjection, Container, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+    SecurityContext, ServiceAccountTokenProjection, Toleration, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -14,6 +15,15 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub const USER: i64 = 65_532;
 /// Where the provers' tokens are mounted.
 pub const TOKEN_DIRECTORY: &str = "/var/run/upgrader-fleet/token";
+
+/// Where a prover pod finds what it asks the API server with.
+pub const KUBE_DIRECTORY: &str = "/var/run/upgrader-fleet/kube";
+/// Where an upgrader finds its account's token for the provers.
+pub const ACCOUNT_DIRECTORY: &str = "/var/run/upgrader-fleet/account";
+/// The audience of tokens that open provers.
+pub const AUDIENCE: &str = "upgrader-fleet.dev/provers";
+/// Seconds that a token of an account holds. The kubelet replaces it long before.
+const TOKEN_SECONDS: i64 = 3600;
 
 /// The pod's part of the Pod Security Standard `restricted`.
 pub fn security() -> PodSecurityContext {
@@ -123,6 +133,41 @@ pub fn secret_volume(name: &str, secret: &str, keys: &[&str]) -> Volume {
         ..SecretVolumeSource::default()
     };
     Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }
+}
+
+/// The token of the pod's account for an audience.
+fn account_token(audience: Option<&str>) -> VolumeProjection {
+    VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            audience: audience.map(str::to_owned),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            path: "token".to_owned(),
+            ..ServiceAccountTokenProjection::default()
+        }),
+        ..VolumeProjection::default()
+    }
+}
+
+fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
+    let source =
+        ProjectedVolumeSource { default_mode: Some(0o440), sources: Some(sources), ..ProjectedVolumeSource::default() };
+    Volume { name: name.to_owned(), projected: Some(source), ..Volume::default() }
+}
+
+/// A volume with the account's token for provers.
+pub fn account_volume(name: &str) -> Volume {
+    projected(name, vec![account_token(Some(AUDIENCE))])
+}
+
+/// A volume with what the API server is asked with: the account's token for it, and its authority, which each namespace has.
+pub fn kube_volume(name: &str) -> Volume {
+    let authority = ConfigMapProjection {
+        name: "kube-root-ca.crt".to_owned(),
+        items: Some(vec![KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), ..KeyToPath::default() }]),
+        ..ConfigMapProjection::default()
+    };
+    let authority = VolumeProjection { config_map: Some(authority), ..VolumeProjection::default() };
+    projected(name, vec![account_token(None), authority])
 }
 
 /// A volume that lives as long as the pod.

@@ -91,10 +91,19 @@ fn pod_spec(fleet: &Fleet<'_>, provers: &ProverSpec) -> k8s_openapi::api::core::
         }
         Some(probe)
     };
+    let accounts = fleet.allowed_accounts();
+    let mut mounts = vec![pod::mount("token", pod::TOKEN_DIRECTORY, true), pod::mount("tmp", "/tmp", false)];
+    let mut args = args(network, backend, provers, fleet.needs_tls());
+    if !accounts.is_empty() {
+        mounts.push(pod::mount("kube", pod::KUBE_DIRECTORY, true));
+        args.push(format!("--kube-dir={}", pod::KUBE_DIRECTORY));
+        args.push(format!("--token-audience={}", pod::AUDIENCE));
+        args.extend(accounts.iter().map(|account| format!("--allow-service-account={account}")));
+    }
     let container = Container {
         name: "prover".to_owned(),
         image: Some(provers.image.clone().unwrap_or_else(|| fleet.defaults.prover_image.clone())),
-        args: Some(args(network, backend, provers, fleet.needs_tls())),
+        args: Some(args),
         env: Some(vec![pod::field("POD_NAME", "metadata.name"), pod::variable("RUST_LOG", "info")]),
         ports: Some(vec![ContainerPort {
             name: Some("http".to_owned()),
@@ -107,13 +116,15 @@ fn pod_spec(fleet: &Fleet<'_>, provers: &ProverSpec) -> k8s_openapi::api::core::
         liveness_probe: probe("/healthz", 10, 6),
         readiness_probe: probe("/readyz", 5, 2),
         resources: Some(pod::resources(provers.resources.as_ref(), &[("cpu", "1"), ("memory", "4Gi")], &[])),
-        volume_mounts: Some(vec![pod::mount("token", pod::TOKEN_DIRECTORY, true), pod::mount("tmp", "/tmp", false)]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
     let keys: &[&str] = if fleet.needs_tls() { &["tokens", "tls.crt", "tls.key"] } else { &["tokens"] };
     // The pod itself stops at its grace period; the kubelet waits a little longer.
     let mut pod = pod::pod(fleet.service_account(), container, i64::from(provers.drain_seconds) + 30);
-    pod.volumes = Some(vec![pod::secret_volume("token", &fleet.token_secret(), keys), pod::scratch("tmp")]);
+    let mut volumes = vec![pod::secret_volume("token", &fleet.token_secret(), keys), pod::scratch("tmp")];
+    volumes.extend((!accounts.is_empty()).then(|| pod::kube_volume("kube")));
+    pod.volumes = Some(volumes);
     if backend == Backend::Gpu {
         let default = Gpu::default();
         gpus(&mut pod, provers.gpu.as_ref().unwrap_or(&default));

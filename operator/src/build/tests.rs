@@ -179,6 +179,47 @@ fn shards_differ_in_their_filter_alone_and_share_a_revision() {
 }
 
 #[test]
+fn allowed_accounts_are_checked_by_the_api_server_and_upgraders_use_their_own() {
+    let spec = |accounts: Value| json!({ "network": "main", "node": { "urls": ["http://node:9797"] }, "allowedServiceAccounts": accounts });
+    let of = |accounts: Value| {
+        let fleet = resource(spec(accounts));
+        let name = fleet.metadata.name.clone().expect("a name");
+        let objects = build(&fleet);
+        let prover = find(&objects, Kind::Deployment, &format!("{name}-prover")).clone();
+        let upgrader = find(&objects, Kind::Deployment, &format!("{name}-d1-r0")).clone();
+        (name, prover.to_string(), upgrader.to_string())
+    };
+    let (_, prover, upgrader) = of(json!([]));
+    assert!(!prover.contains("projected") && !upgrader.contains("projected"), "nobody asked for it");
+
+    let (_, prover, upgrader) = of(json!(["node", "other/wallet"]));
+    let namespace = resource(spec(json!([]))).metadata.namespace.expect("a namespace");
+    for part in
+        [&format!("--allow-service-account={namespace}:node"), "--allow-service-account=other:wallet", "kube-root-ca.crt"]
+    {
+        assert!(prover.contains(part), "{part} is not in {prover}");
+    }
+    assert!(!upgrader.contains("projected"), "its account is not allowed");
+
+    // Where a policy keeps everybody out, it lets in the namespaces of these accounts.
+    let callers = |accounts: Value| {
+        let mut spec = spec(accounts);
+        spec["networkPolicy"] = json!({ "enabled": true });
+        find(&build(&resource(spec)), Kind::NetworkPolicy, "prod-provers").to_string()
+    };
+    let policy = callers(json!(["node", "other/wallet"]));
+    assert!(policy.contains(&format!("\"values\":[\"other\",\"{namespace}\"]")), "{policy}");
+    assert!(!callers(json!(["prod"])).contains("other"), "its own upgraders are let in by label");
+
+    let name = resource(spec(json!([]))).metadata.name.expect("a name");
+    let (_, prover, upgrader) = of(json!([name]));
+    assert!(prover.contains(&format!("--allow-service-account={namespace}:{name}")));
+    assert!(upgrader.contains("--prover-token-file=/var/run/upgrader-fleet/account/token"));
+    assert!(upgrader.contains("\"audience\":\"upgrader-fleet.dev/provers\""), "{upgrader}");
+    assert!(!upgrader.contains("\"key\":\"token\""), "it still sees everybody's token");
+}
+
+#[test]
 fn prover_pods_get_their_gpus_and_never_surge() {
     let objects = build(&everything());
     let gpu = find(&objects, Kind::Deployment, "prod-prover");
@@ -257,7 +298,11 @@ fn suspended_provers_have_no_pods() {
 fn each_alert_of_a_fleet_chooses_that_fleet() {
     let text = rules(Some(("proofs", "prod"))).to_string();
     assert!(!text.contains("SELECTOR") && text.contains("fleet=\\\"prod\\\""));
-    assert!(!rules(None).to_string().contains("SELECTOR"));
+    // Of pods, Prometheus knows the fleet by their label.
+    assert!(text.contains("failures_total{namespace=\\\"proofs\\\",upgrader_fleet_dev_fleet=\\\"prod\\\"}"), "{text}");
+    assert!(!text.contains("operator_leader"), "the operator's own alert is not a fleet's");
+    let all = rules(None).to_string();
+    assert!(!all.contains("SELECTOR") && all.contains("operator_leader"), "{all}");
     let names: std::collections::BTreeSet<_> = ALERTS.iter().map(|alert| alert.name).collect();
     assert_eq!(names.len(), ALERTS.len());
 }

@@ -65,6 +65,7 @@ fn template(
     let upgraders = &spec.upgraders;
     // Without an address for fees all is upgraded for free, as the resource promises; an upgrader wants that said.
     let min_fee = if upgraders.receiving_address.is_some() { upgraders.gobbling.min_fee.as_str() } else { "0" };
+    let by_account = fleet.trusts_itself();
     let mut args = vec![
         format!("--network={}", spec.network.node_name()),
         "--tx-proof-upgrading".to_owned(),
@@ -73,7 +74,7 @@ fn template(
         format!("--min-gobbling-fee={min_fee}"),
         format!("--max-num-proofs={}", upgraders.max_num_proofs),
         format!("--provers=dns+http://{}.{}.svc:{PROVER_PORT}", fleet.provers_service(), fleet.namespace),
-        format!("--prover-token-file={}/token", pod::TOKEN_DIRECTORY),
+        format!("--prover-token-file={}/token", if by_account { pod::ACCOUNT_DIRECTORY } else { pod::TOKEN_DIRECTORY }),
         format!("--fleet-secret-file={}/fleet-secret", pod::TOKEN_DIRECTORY),
         format!("--grace-period={GRACE_SECONDS}s"),
         format!("--listen=0.0.0.0:{UPGRADER_PORT}"),
@@ -81,6 +82,8 @@ fn template(
     ];
     args.extend(upgraders.receiving_address.iter().map(|address| format!("--fee-address={address}")));
     args.extend(node_urls(fleet, spec).into_iter().map(|url| format!("--node={url}")));
+    let mut mounts = vec![pod::mount("token", pod::TOKEN_DIRECTORY, true)];
+    mounts.extend(by_account.then(|| pod::mount("account", pod::ACCOUNT_DIRECTORY, true)));
     let container = Container {
         name: "upgrader".to_owned(),
         image: Some(upgraders.image.clone().unwrap_or_else(|| fleet.defaults.upgrader_image.clone())),
@@ -99,11 +102,15 @@ fn template(
             &[("cpu", "100m"), ("memory", "256Mi")],
             &[("memory", "2Gi")],
         )),
-        volume_mounts: Some(vec![pod::mount("token", pod::TOKEN_DIRECTORY, true)]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
     let mut pod = pod::pod(fleet.service_account(), container, GRACE_SECONDS + 15);
-    pod.volumes = Some(vec![pod::secret_volume("token", &fleet.token_secret(), &["token", "fleet-secret"])]);
+    // Who has a token of its own does not need everybody's.
+    let keys: &[&str] = if by_account { &["fleet-secret"] } else { &["token", "fleet-secret"] };
+    let mut volumes = vec![pod::secret_volume("token", &fleet.token_secret(), keys)];
+    volumes.extend(by_account.then(|| pod::account_volume("account")));
+    pod.volumes = Some(volumes);
     pod.tolerations = Some(pod::leave_lost_nodes());
     pod.affinity = Some(apart(fleet));
     pod::schedule(&mut pod, &upgraders.scheduling);

@@ -68,6 +68,9 @@ pub enum Health {
         /// Seconds.
         seconds: u64,
     },
+    /// It is well and has nothing to do: its build does not know the next block's rules. A substitute would not, either; a new
+    /// revision may.
+    Outdated,
 }
 
 impl Health {

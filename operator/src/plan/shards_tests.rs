@@ -160,6 +160,19 @@ fn a_lost_shard_gets_one_substitute_in_time_and_loses_it_when_it_is_back() {
 }
 
 #[test]
+fn outdated_shards_get_a_new_revision_at_once_and_no_substitutes() {
+    let mut wanted = wanted(4);
+    let mut cluster = Cluster::steady(&wanted);
+    for workload in cluster.workloads.values_mut() {
+        workload.health = Health::Outdated;
+    }
+    assert_eq!(plan(&wanted, &cluster.workloads), Vec::new());
+    wanted.revision = "b".to_owned();
+    let updates: Vec<_> = cluster.workloads.keys().map(|key| Step::Update(*key)).collect();
+    assert_eq!(plan(&wanted, &cluster.workloads), updates);
+}
+
+#[test]
 fn a_bad_revision_stops_after_the_first_shard_and_a_good_one_repairs_it() {
     let old = wanted(4);
     let mut cluster = Cluster::steady(&old);

@@ -1,4 +1,4 @@
-//! Bearer tokens from a file that may change.
+//! Who may use the API: bearer tokens from a file that may change, and service accounts of the cluster.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use ring::digest::{Digest, SHA256, digest};
 use tracing::{info, warn};
 
 use super::problem::ApiError;
+use super::review::{Reviewer, Unchecked};
 
 /// How often the file is read.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -23,6 +24,7 @@ const RELOAD: Duration = Duration::from_secs(2);
 pub struct Tokens {
     required: bool,
     accepted: Arc<ArcSwapOption<Vec<Digest>>>,
+    reviewer: Option<Arc<Reviewer>>,
 }
 
 impl Tokens {
@@ -34,7 +36,7 @@ impl Tokens {
     pub fn from_file(path: Option<PathBuf>) -> std::io::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let first = read(&path)?;
-        let tokens = Self { required: true, accepted: Arc::new(ArcSwapOption::from_pointee(first)) };
+        let tokens = Self { required: true, accepted: Arc::new(ArcSwapOption::from_pointee(first)), reviewer: None };
         let accepted = Arc::downgrade(&tokens.accepted);
         tokio::spawn(async move {
             let mut clock = tokio::time::interval(RELOAD);
@@ -59,17 +61,35 @@ impl Tokens {
         Ok(tokens)
     }
 
+    /// Lets service accounts in, too.
+    #[must_use]
+    pub fn with_reviewer(self, reviewer: Reviewer) -> Self {
+        Self { required: true, reviewer: Some(Arc::new(reviewer)), ..self }
+    }
+
     /// Whether requests need a token.
     pub fn required(&self) -> bool {
         self.required
     }
 
-    fn admit(&self, header: Option<&str>) -> bool {
-        let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else { return !self.required };
-        // Digests are compared, so that the time taken tells nothing about the token.
-        let given = digest(&SHA256, token.trim().as_bytes());
+    async fn admit(&self, header: Option<String>) -> Result<bool, Unchecked> {
+        let Some(token) = header.as_deref().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim) else {
+            return Ok(!self.required);
+        };
+        if !self.required || self.holds(token) {
+            return Ok(true);
+        }
+        match &self.reviewer {
+            Some(reviewer) => reviewer.admits(token).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Whether this is one of the file's. Digests are compared, so that the time taken tells nothing about the token.
+    fn holds(&self, token: &str) -> bool {
+        let given = digest(&SHA256, token.as_bytes());
         let accepted = self.accepted.load();
-        !self.required || accepted.as_ref().is_some_and(|accepted| accepted.iter().any(|one| one.as_ref() == given.as_ref()))
+        accepted.as_ref().is_some_and(|accepted| accepted.iter().any(|one| one.as_ref() == given.as_ref()))
     }
 }
 
@@ -87,11 +107,14 @@ fn same(old: &[Digest], new: &[Digest]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.as_ref() == new.as_ref())
 }
 
-/// Middleware: 401 without a valid token.
+/// Middleware: 401 without a valid token, 503 while nobody can say whether it is.
 pub async fn require_token(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if tokens.admit(header) {
-        return next.run(request).await;
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    match tokens.admit(header).await {
+        Ok(true) => next.run(request).await,
+        Ok(false) => {
+            ApiError(Problem::new(ProblemType::Unauthorized).detail("send `Authorization: Bearer <token>`")).into_response()
+        }
+        Err(Unchecked) => ApiError(Problem::new(ProblemType::TokenUnchecked)).into_response(),
     }
-    ApiError(Problem::new(ProblemType::Unauthorized).detail("send `Authorization: Bearer <token>`")).into_response()
 }

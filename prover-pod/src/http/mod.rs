@@ -4,6 +4,7 @@ mod auth;
 mod info;
 mod problem;
 mod proofs;
+mod review;
 mod server;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 pub use problem::{ApiError, ended, refused};
 use prover_api::{Problem, ProblemType};
+pub use review::{ReviewOptions, Reviewer};
 pub use server::{Server, TlsFiles, TlsReloader};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};

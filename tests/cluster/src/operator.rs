@@ -146,6 +146,19 @@ impl Operator {
         self.memory("VmHWM:")
     }
 
+    /// Processor time so far.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name of the program, in parentheses, may hold anything.
+        let fields: Vec<&str> = text.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
+        let ticks = |index: usize| -> Result<u64> { Ok(fields.get(index).context("a field")?.parse()?) };
+        let each = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("ticks a second")?;
+        Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) as f64 / each as f64))
+    }
+
     fn memory(&self, line: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let found = status.lines().find_map(|text| text.strip_prefix(line)).context("a line on memory")?;

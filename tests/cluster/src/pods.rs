@@ -15,6 +15,8 @@ use serde_json::json;
 struct Told {
     /// Pods that do not answer.
     silent: Vec<String>,
+    /// Upgraders whose build does not know the next block's rules.
+    outdated: Vec<String>,
     /// Running and queued proofs and queued seconds of prover pods whose name starts so.
     load: HashMap<String, (i64, i64, f64)>,
     asked: u64,
@@ -59,6 +61,13 @@ impl FakePods {
         }
     }
 
+    /// Makes an upgrader say that its build cannot prove under the next block's rules, as a real one does.
+    pub fn outdate(&self, pod: &str) {
+        if let Ok(mut told) = self.told.lock() {
+            told.outdated.push(pod.to_owned());
+        }
+    }
+
     /// The work of all pods whose name starts so: running and queued proofs, queued seconds.
     pub fn load(&self, prefix: &str, running: i64, queued: i64, seconds: f64) {
         if let Ok(mut told) = self.told.lock() {
@@ -74,10 +83,15 @@ impl FakePods {
 
 type Known = State<Arc<Mutex<Told>>>;
 
-async fn readyz(State(told): Known, Path((_, pod, _)): Path<(String, String, String)>) -> StatusCode {
-    let Ok(mut told) = told.lock() else { return StatusCode::INTERNAL_SERVER_ERROR };
+async fn readyz(State(told): Known, Path((_, pod, _)): Path<(String, String, String)>) -> Response {
+    let Ok(mut told) = told.lock() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     told.asked += 1;
-    if told.silent.contains(&pod) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+    if told.silent.contains(&pod) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let ready = !told.outdated.contains(&pod);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(json!({ "ready": ready, "node": true, "provers": true, "rules": ready, "height": 7 }))).into_response()
 }
 
 async fn capacity(State(told): Known, Path((_, pod, _)): Path<(String, String, String)>) -> Response {

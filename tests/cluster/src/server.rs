@@ -75,6 +75,11 @@ impl Cluster {
         self.folder.path.as_path()
     }
 
+    /// Where the API server listens.
+    pub fn address(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
     /// The kubeconfig of the administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.file("admin.kubeconfig")

@@ -87,6 +87,7 @@ async fn twenty_bad_manifests_are_refused_and_told_why() -> Result<()> {
         (with("/provers/autoscaling", json!({ "min": 3, "max": 2 })), "min is not larger than max"),
         (with("/provers/backend", json!("Mock")), "backend Mock is for networks regtest and testnet-mock only"),
         (with("/provers/resources", json!({ "limits": { "memory": "lots" } })), "spec.provers.resources.limits.memory"),
+        (with("/allowedServiceAccounts", json!(["wallet", "system:*"])), "spec.allowedServiceAccounts[1]"),
         (
             with("/additionalProvers", json!([{ "name": "default", "template": {} }])),
             "the name default is that of spec.provers",

@@ -182,6 +182,18 @@ fn operators_of_all_namespaces_have_the_rights_that_are_generated() -> Result<()
     let render = documents(&helm.render("defaults")?)?;
     ensure!(the(&render, "ClusterRole")?["rules"] == generated["fleets"], "ClusterRole");
     ensure!(the(&render, "Role")?["rules"] == generated["own"], "Role");
+    // Prover pods may ask whose a token is, in the namespaces that are named and nowhere else.
+    let whole = documents(&helm.render("everything")?)?;
+    let named = |kind: &str| {
+        let found = whole.iter().map(|(_, object)| object).find(|object| {
+            object["kind"] == kind && object["metadata"]["name"].as_str().is_some_and(|name| name.ends_with("-token-reviewer"))
+        });
+        found.with_context(|| format!("no {kind} of reviewers"))
+    };
+    ensure!(named("ClusterRole")?["rules"] == generated["reviewers"], "the reviewers' role");
+    let subjects = named("ClusterRoleBinding")?["subjects"].as_array().cloned().unwrap_or_default();
+    let groups: Vec<&str> = subjects.iter().filter_map(|subject| subject["name"].as_str()).collect();
+    ensure!(groups == ["system:serviceaccounts:proving", "system:serviceaccounts:tenant-a"], "{groups:?}");
     let tenants = documents(&helm.render("namespaced")?)?;
     let roles: Vec<_> = tenants.iter().filter(|(_, object)| object["kind"] == "Role").map(|(_, object)| object).collect();
     let rules =

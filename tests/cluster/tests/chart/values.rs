@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::helm::{Helm, read};
 
 /// What is set, and what is said.
-const REFUSED: [(&str, &str); 34] = [
+const REFUSED: [(&str, &str); 35] = [
     ("replicas=9", "at '/replicas': maximum: got 9, want 5"),
     ("replicas=\"2\"", "at '/replicas': got string, want integer"),
     ("replica=2", "at '': additional properties 'replica' not allowed"),
@@ -33,6 +33,7 @@ const REFUSED: [(&str, &str); 34] = [
     ("watchNamespace=[\"a\",\"b\"]", "at '/watchNamespace': got array, want string"),
     ("serviceAccount.create=false", "at '/serviceAccount/name': minLength: got 0, want 1"),
     ("serviceAccount.annotations={\"a\":1}", "at '/serviceAccount/annotations/a': got number, want string"),
+    ("tokenReview.namespaces=[\"*\"]", "at '/tokenReview/namespaces/0': '*' does not match pattern"),
     ("operator.pollSeconds=301", "at '/operator/pollSeconds': maximum: got 301, want 300"),
     ("operator.leaseSeconds=2", "at '/operator/leaseSeconds': minimum: got 2, want 3"),
     ("operator.concurrency=0", "at '/operator/concurrency': minimum: got 0, want 1"),

@@ -3,6 +3,7 @@
 
 mod leaders;
 mod life;
+mod lost;
 mod provers;
 mod refusals;
 mod shards;
