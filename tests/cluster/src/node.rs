@@ -134,7 +134,7 @@ impl<'a> Node<'a> {
         let folder = cluster.file(&format!("node-{index}"));
         std::fs::create_dir_all(folder.join("cni"))?;
         let node = Self { cluster, name, folder };
-        node.start_containerd(index).await?;
+        node.start_containerd().await?;
         node.start_kubelet(index)?;
         let api: Api<Object> = Api::all(cluster.client().await?);
         until("ready node", PATIENCE, || async {
@@ -207,7 +207,7 @@ impl<'a> Node<'a> {
         [tail(format!("containerd-{}", self.name)), tail(format!("kubelet-{}", self.name))].join("\n")
     }
 
-    async fn start_containerd(&self, index: usize) -> Result<()> {
+    async fn start_containerd(&self) -> Result<()> {
         // A route and an address for each pod, as kind has it: what goes from pod to pod goes through the node, where Services are.
         let ranges = json!([[{ "subnet": PODS }]]);
         // One range and one book for all nodes.
@@ -236,14 +236,12 @@ impl<'a> Node<'a> {
         let arguments = ["--config".to_owned(), self.file("containerd.toml")];
         self.cluster.run_as(&format!("containerd-{}", self.name), "containerd", &arguments)?;
         self.cluster.until("containerd", || async { Ok(self.ctr(&["version"]).is_ok()) }).await?;
-        let archive = self.cluster.file("pause.tar");
-        if index == 0 {
-            let dockerfile = self.cluster.file("pause.Dockerfile");
-            std::fs::write(&dockerfile, "FROM scratch\nCOPY pause /pause\nUSER 65532:65532\nENTRYPOINT [\"/pause\"]\n")?;
-            let folder = self.cluster.program("pause").parent().context("a folder")?.display().to_string();
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/oci.py");
-            run("python3", &[script, &dockerfile.display().to_string(), &folder, PAUSE, &archive.display().to_string()])?;
-        }
+        let archive = self.folder.join("pause.tar");
+        let dockerfile = self.folder.join("pause.Dockerfile");
+        std::fs::write(&dockerfile, "FROM scratch\nCOPY pause /pause\nUSER 65532:65532\nENTRYPOINT [\"/pause\"]\n")?;
+        let folder = self.cluster.program("pause").parent().context("a folder")?.display().to_string();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/oci.py");
+        run("python3", &[script, &dockerfile.display().to_string(), &folder, PAUSE, &archive.display().to_string()])?;
         self.import(&archive, PAUSE, &[])
     }
 

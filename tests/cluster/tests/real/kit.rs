@@ -36,16 +36,14 @@ impl<'a> Kit<'a> {
     /// Nodes, images and namespaces on a cluster.
     pub async fn new(machine: &Machine, cluster: &'a Cluster, nodes: usize) -> Result<Self> {
         let began = Instant::now();
-        let mut all = Vec::new();
-        for index in 0..nodes {
-            let node = Node::start(cluster, index, 2).await?;
+        let all = futures::future::try_join_all((0..nodes).map(|index| Node::start(cluster, index, 2))).await?;
+        for node in &all {
             for name in ["operator", "upgrader", "prover-pod", "dev-node"] {
                 let archive = cache().join(format!("cluster/images/{name}.tar"));
                 ensure!(archive.exists(), "{} is missing: `make e2e` makes it", archive.display());
                 let names = [VERSION, NEXT].map(|version| format!("ghcr.io/upgrader-fleet/{name}:{version}"));
                 node.import(&archive, &format!("localhost/{name}:{VERSION}"), &names)?;
             }
-            all.push(node);
         }
         let kept = Kept::start(&machine.folder().join("kept"), all.iter().map(Node::logs_of_pods).collect())?;
         let helm = Helm::find()?.context("helm")?.on(cluster.kubeconfig());

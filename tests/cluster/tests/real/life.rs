@@ -1,9 +1,9 @@
 //! The life of a fleet in pods, while transactions arrive and blocks are mined.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cluster::Cluster;
 use cluster::machine::{Machine, alone};
 use cluster::wait::until;
@@ -77,8 +77,11 @@ async fn life(machine: &Machine) -> Result<()> {
 /// Creates or changes the fleet.
 fn fleet(kit: &Kit<'_>, shards: u32, address: &str) -> Result<()> {
     // Each proof's claim is in the log of the upgrader that received it, at this level.
-    let log =
-        json!({ "containers": [{ "name": "upgrader", "env": [{ "name": "RUST_LOG", "value": "info,upgrader=debug" }] }] });
+    let log = json!({ "containers": [{ "name": "upgrader", "env": [
+        { "name": "RUST_LOG", "value": "info,upgrader=debug" },
+        // Long enough that deaths come in the middle of proofs.
+        { "name": "UPGRADER_MOCK_PROOF_TIME", "value": "2s" },
+    ] }] });
     let small = json!({ "cpu": "20m", "memory": "32Mi" });
     kit.cluster.apply(&json!({
         "apiVersion": "upgrader-fleet.dev/v1alpha1", "kind": "UpgraderFleet",
@@ -106,10 +109,33 @@ async fn mined(kit: &Kit<'_>, count: usize) -> Result<Duration> {
     .with_context(|| kit.state())
 }
 
+/// Waits for a ready pod that has work, by this metric; gives it.
+async fn busy(kit: &Kit<'_>, component: &str, metric: &str, port: u16) -> Result<Value> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let find = async || -> Result<Option<Value>> {
+        for pod in kit.pods(component)? {
+            let Some(address) = pod["status"]["podIP"].as_str() else { continue };
+            let text = client.get(format!("http://{address}:{port}/metrics")).send().await?.text().await?;
+            let value = text.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse::<f64>().ok());
+            if value.with_context(|| format!("no {metric}: {text}"))? > 0.0 {
+                return Ok(Some(pod));
+            }
+        }
+        Ok(None)
+    };
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_mins(1) {
+        if let Some(pod) = find().await? {
+            return Ok(pod);
+        }
+    }
+    bail!("no {component} has work")
+}
+
 /// Kills the pod of a shard that is upgrading something, at once and for good; gives its name.
 async fn kill_an_upgrader(kit: &Kit<'_>) -> Result<String> {
-    let pods = names(&kit.pods("upgrader")?);
-    let pod = pods.first().context("no upgrader")?.clone();
+    let pod = busy(kit, "upgrader", "upgrader_proofs_in_progress", 8081).await?;
+    let pod = pod["metadata"]["name"].as_str().context("a name")?.to_owned();
     kit.cluster.kubectl(&["delete", "pod", &pod, "-n", FLEETS, "--grace-period=0", "--force"])?;
     kit.say(&format!("killed {pod}"));
     let took = kit.until_fleet("main", "all shards again", is_ready_with(4)).await?;
@@ -120,8 +146,7 @@ async fn kill_an_upgrader(kit: &Kit<'_>) -> Result<String> {
 
 /// Kills the process of a prover pod; the kubelet starts it again. Gives the pod's name.
 async fn kill_a_prover(kit: &Kit<'_>) -> Result<String> {
-    let pods = kit.pods("prover")?;
-    let pod = pods.first().context("no prover")?;
+    let pod = busy(kit, "prover", "prover_pod_running_jobs", 8080).await?;
     let node = kit.nodes.iter().find(|node| pod["spec"]["nodeName"] == node.name).context("a node")?;
     let container = &pod["status"]["containerStatuses"][0];
     ensure!(container["restartCount"] == 0, "{container}");
@@ -163,7 +188,7 @@ async fn drain(kit: &Kit<'_>) -> Result<()> {
     let on_it = |pods: Vec<Value>| pods.into_iter().filter(|pod| pod["spec"]["nodeName"] == name).collect::<Vec<_>>();
     let before = names(&[on_it(kit.pods("upgrader")?), on_it(kit.pods("prover")?)].concat());
     ensure!(!before.is_empty(), "the drained node has no pod of the fleet");
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     // Evictions that a budget refuses are warned of and tried again.
     let (drained, said) =
         kit.cluster.kubectl(&["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s"])?;
@@ -201,6 +226,11 @@ fn account(kit: &Kit<'_>, dead: &[String]) -> Result<()> {
     ensure!(proofs.received.len() >= TRANSACTIONS, "the logs are not complete: {} claims", proofs.received.len());
     let unmade: Vec<_> = proofs.received.iter().filter(|claim| !proofs.made.contains_key(*claim)).collect();
     ensure!(unmade.is_empty(), "received, and made by nobody: {unmade:?}");
+    // The deaths were in the middle of something.
+    let lost = |pod: &String| proofs.unfinished.get(pod).map_or(0, BTreeSet::len);
+    let lost: usize = dead.iter().map(lost).sum();
+    kit.say(&format!("{lost} proofs were lost with the killed prover"));
+    ensure!(lost > 0, "the killed prover had no proof to lose");
     let twice = proofs.twice(dead);
     ensure!(twice.is_empty(), "proven twice: {twice:?}");
     Ok(())

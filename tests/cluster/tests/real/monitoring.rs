@@ -191,9 +191,6 @@ fn job(targets: &Path, namespace: &str, monitor: &Value, endpoint: &Value) -> Va
     })
 }
 
-/// What has nothing to show in a fleet whose workers live and whose proofs are right.
-const MAY_BE_EMPTY: [&str; 1] = ["prover_pod_worker_restarts_total"];
-
 /// Asks each expression of each dashboard that the release brings; gives how many had samples.
 pub async fn dashboards(kit: &Kit<'_>, prometheus: &Prometheus) -> Result<usize> {
     let maps = kit.get(RELEASES, &["configmaps", "-l", "grafana_dashboard=1"])?;
@@ -211,7 +208,7 @@ pub async fn dashboards(kit: &Kit<'_>, prometheus: &Prometheus) -> Result<usize>
                 let shown = samples.iter().any(|one| one["value"][1].as_str().is_some_and(|value| value != "NaN"));
                 if shown {
                     answered += 1;
-                } else if !MAY_BE_EMPTY.iter().any(|name| expression.contains(name)) {
+                } else {
                     writeln!(empty, "{}, {}: {filled}", dashboard["title"], panel["title"])?;
                 }
             }
