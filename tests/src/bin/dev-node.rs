@@ -128,7 +128,7 @@ async fn run(options: Options) -> Result<()> {
                 for (txid, result) in &mined {
                     println!("mined {txid} in {result}");
                 }
-                println!("block {height} with {} transactions, {} pending", mined.len(), sent.pending.len());
+                println!("block {height} ({} pending) with {} transactions", sent.pending.len(), mined.len());
             }
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
