@@ -4,7 +4,6 @@
 //! test's process, however that ends: the kernel then kills every process in them and drops mounts and interfaces. What is left,
 //! a folder and empty control groups, goes with the janitor, who stands outside.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -85,7 +84,7 @@ fn usable() -> Result<Programs, String> {
     if !geteuid().is_root() {
         return Err("that needs root".to_owned());
     }
-    let folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_else(OsString::new)).collect();
+    let folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     let missing: Vec<_> =
         OF_THE_SYSTEM.into_iter().filter(|name| !folders.iter().any(|folder| folder.join(name).exists())).collect();
     if !missing.is_empty() {

@@ -27,8 +27,9 @@ impl Kept {
         let (target, from, stopped) = (folder.to_owned(), sources.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                // A pod may go while its folder is read; the next turn sees the others.
-                from.iter().for_each(|source| drop(keep(source, &target)));
+                for source in &from {
+                    keep(source, &target);
+                }
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
@@ -38,7 +39,7 @@ impl Kept {
     /// The lines of all containers of this name: by the pod's name, without what the runtime puts before each.
     pub fn lines(&self, container: &str) -> Result<BTreeMap<String, Vec<String>>> {
         for source in &self.sources {
-            keep(source, &self.folder)?;
+            keep(source, &self.folder);
         }
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for entry in std::fs::read_dir(&self.folder)? {
@@ -65,9 +66,10 @@ impl Drop for Kept {
     }
 }
 
-/// `SOURCE/NAMESPACE_POD_UID/CONTAINER/N.log` becomes `TARGET/POD+CONTAINER+INODE`.
-fn keep(source: &Path, target: &Path) -> Result<()> {
-    let Ok(pods) = std::fs::read_dir(source) else { return Ok(()) };
+/// `SOURCE/NAMESPACE_POD_UID/CONTAINER/N.log` becomes `TARGET/POD+CONTAINER+INODE`. A pod may go while its folder is read; the next
+/// turn sees the others.
+fn keep(source: &Path, target: &Path) {
+    let Ok(pods) = std::fs::read_dir(source) else { return };
     for pod in pods.flatten() {
         let name = pod.file_name().to_string_lossy().into_owned();
         let Some(pod_name) = name.split('_').nth(1) else { continue };
@@ -81,7 +83,6 @@ fn keep(source: &Path, target: &Path) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 /// Proofs by what the pods and the upgraders say of them.

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use cluster::Cluster;
 use cluster::machine::{Machine, alone};
 use cluster::wait::until;
+use kube::Api;
 use serde_json::{Value, json};
 
+use crate::coverage::Auditor;
 use crate::helm::documents;
 use crate::kept::Proofs;
 use crate::kit::{FLEETS, Kit, NEXT, RELEASES, block_on, chart, is_ready_with, names};
@@ -54,11 +56,15 @@ async fn life(machine: &Machine) -> Result<()> {
     dead.push(kill_a_prover(&kit).await?);
     mined(&kit, 9).await?;
 
+    // Nobody dies from here to the drain: what is covered stays covered.
+    let auditor = Auditor::start(Api::namespaced(cluster.client().await?, FLEETS));
     fleet(&kit, 8, &address)?;
     let took = kit.until_fleet("main", "eight shards", is_ready_with(8)).await?;
     kit.say(&format!("eight shards are ready after {:.1} s", took.as_secs_f64()));
 
     upgrade(&kit, &chart, &monitored).await?;
+    auditor.assert_never_uncovered();
+    drop(auditor);
     drain(&kit).await?;
 
     let took = mined(&kit, TRANSACTIONS).await?;
@@ -69,6 +75,7 @@ async fn life(machine: &Machine) -> Result<()> {
     prometheus.scrapes(pods).await?;
     let shown = monitoring::dashboards(&kit, &prometheus).await?;
     kit.say(&format!("{shown} expressions of the dashboards have samples"));
+    kit.say(&format!("cluster and fleet take {:.2} GiB of memory", memory()? as f64 / 1_073_741_824.0));
     drop(prometheus);
     account(&kit, &dead)?;
     uninstall(&kit, &chart).await
@@ -203,6 +210,19 @@ async fn drain(kit: &Kit<'_>) -> Result<()> {
     kit.kubectl(&["uncordon", name])?;
     kit.until_fleet("main", "all provers again", |status| status["readyProvers"] == "3/3").await?;
     Ok(())
+}
+
+/// Memory of all processes of the machine, shared pages divided among those that share them.
+fn memory() -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        // A process may be gone; folders of other things have no such file.
+        let Ok(text) = std::fs::read_to_string(entry?.path().join("smaps_rollup")) else { continue };
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB"));
+        sum += line.map_or(Ok(0), |kibibytes| kibibytes.trim().parse::<u64>())? * 1024;
+    }
+    ensure!(sum > 0, "no process says what it takes");
+    Ok(sum)
 }
 
 /// Each transaction is in a block, once, and nobody but the dead had a claim proven for nothing.

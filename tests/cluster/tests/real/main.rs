@@ -2,6 +2,9 @@
 //!
 //! `make e2e` builds what is needed and runs it, as root. Each test has a cluster of its own, in namespaces of its own.
 
+#[path = "../support/coverage.rs"]
+#[allow(dead_code, reason = "each test uses what it needs")]
+mod coverage;
 #[path = "../chart/helm.rs"]
 #[allow(dead_code, reason = "each test uses what it needs")]
 mod helm;
