@@ -61,6 +61,8 @@ pub fn alone(test: &str, body: impl FnOnce(&Machine) -> Result<()>) -> Result<()
         return body(&Machine { programs, folder });
     }
     let _turn = TURN.lock();
+    // Where the host has no such folder, it has none afterwards.
+    let made: Vec<_> = HIDDEN.into_iter().filter(|path| std::fs::create_dir(path).is_ok()).collect();
     let folder = janitor::folder()?;
     // The shell is process 1 of the new namespace and collects what is orphaned. The kernel kills `unshare` when this thread
     // ends, and the shell when `unshare` does; with process 1 goes every other.
@@ -72,6 +74,9 @@ pub fn alone(test: &str, body: impl FnOnce(&Machine) -> Result<()>) -> Result<()
         .env(INSIDE, &folder.path)
         .status()
         .context("setpriv")?;
+    for path in made {
+        drop(std::fs::remove_dir(path));
+    }
     ensure!(status.success(), "{test} failed on its machine: {status}");
     Ok(())
 }
@@ -107,10 +112,12 @@ const SETTINGS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
+/// Where the programs write beside their own folder.
+const HIDDEN: [&str; 4] = ["/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet"];
+
 /// Puts something else where programs would write outside of the folder.
 fn isolate(folder: &Path) -> Result<()> {
-    for path in ["/run", "/var/log", "/var/lib/cni"] {
-        std::fs::create_dir_all(path)?;
+    for path in HIDDEN {
         run("mount", &["-t", "tmpfs", "tmpfs", path])?;
     }
     // Copies of the settings: the kubelet finds what it wrote, and the host keeps what it had.

@@ -41,17 +41,22 @@ impl Kept {
         for source in &self.sources {
             keep(source, &self.folder);
         }
-        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).context("a name")?;
             let [pod, of, _] = name.split('+').collect::<Vec<_>>()[..] else { continue };
             if of == container {
-                let text = std::fs::read_to_string(&path)?;
-                // 2026-01-01T00:00:00Z stderr F MESSAGE
-                let lines = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(str::to_owned);
-                found.entry(pod.to_owned()).or_default().extend(lines);
+                files.push((pod.to_owned(), std::fs::read_to_string(&path)?));
             }
+        }
+        // Lines begin with their time: a container that was started again comes after its predecessor.
+        files.sort_by(|(_, one), (_, other)| one.cmp(other));
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (pod, text) in files {
+            // 2026-01-01T00:00:00Z stderr F MESSAGE
+            let lines = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(str::to_owned);
+            found.entry(pod).or_default().extend(lines);
         }
         Ok(found)
     }
@@ -110,6 +115,8 @@ impl Proofs {
                         proofs.unfinished.entry(pod.clone()).or_default().remove(&job);
                         proofs.made.entry(job).or_default().push(pod.clone());
                     }
+                    // Without a proof: withdrawn by its client.
+                    "job: ended" => drop(proofs.unfinished.entry(pod.clone()).or_default().remove(&job)),
                     _ => {}
                 }
             }
