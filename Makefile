@@ -96,6 +96,14 @@ cluster: ## a real Kubernetes control plane, helm and promtool for the tests, in
 	@if command -v go >/dev/null; then tests/cluster/build.sh fake && tests/cluster/build.sh chart; else \
 		echo 'cluster: Go is missing, so the tests that need a Kubernetes will be skipped (https://go.dev/dl)'; fi
 
+.PHONY: e2e
+e2e: build ## the images in pods on Kubernetes nodes of their own, from helm install to helm uninstall; needs root, Go and apt
+	@if [[ $$(id -u) -eq 0 ]] && command -v go >/dev/null && command -v apt-get >/dev/null; then \
+		scripts/deps.sh node && tests/cluster/build.sh real && \
+		scripts/images.sh "$(bin)" localhost "$(version)" "$(cache)/cluster/images" dev-node && \
+		UPGRADER_FLEET_E2E=1 cargo test $(flags) --test real -- --nocapture; else \
+		echo 'e2e: skipped, it needs root, Go (https://go.dev/dl) and the apt of Debian or Ubuntu'; fi
+
 .PHONY: images
 images: build ## images of operator, upgrader and prover pod, $(REGISTRY)/NAME:$(VERSION), as archives and in docker if there
 	scripts/images.sh "$(bin)" "$(or $(REGISTRY),localhost)" "$(or $(VERSION),$(version))" "$(images)"

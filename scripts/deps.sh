@@ -3,14 +3,16 @@
 # says what to type otherwise. Does nothing, silently, when all is there.
 #
 #   scripts/deps.sh build     a C compiler and make: for ring, zstd and the linker
+#   scripts/deps.sh node      and what the nodes of `make e2e` need: ip and nft
 #   scripts/deps.sh neptune   and what neptune-cash needs: clang (its LevelDB does not compile with g++ 12) and cmake
 set -euo pipefail
 
 case "${1:-build}" in
 build) needed=(cc:gcc make:make) ;;
+node) needed=(cc:gcc make:make ip:iproute2 nft:nftables) ;;
 neptune) needed=(cc:gcc make:make clang:clang clang++:clang cmake:cmake pkg-config:pkg-config) ;;
 *)
-    echo "usage: scripts/deps.sh build|neptune" >&2
+    echo "usage: scripts/deps.sh build|node|neptune" >&2
     exit 2
     ;;
 esac

@@ -3,8 +3,9 @@
 # and no root are needed: what the binaries need beside themselves comes from Debian's packages, by apt. They are those of the
 # system that compiled the binaries, so glibc is never too old for them.
 #
-#   scripts/images.sh BINARIES REGISTRY VERSION FOLDER
+#   scripts/images.sh BINARIES REGISTRY VERSION FOLDER [dev-node]
 #
+# dev-node: that of the tests' node, too.
 # Writes FOLDER/NAME.tar, for `docker load`, `podman load`, `ctr images import` and `skopeo copy oci-archive:` or
 # `crane push`, and loads them into docker or podman where there is one. Pushes nothing. Equal binaries and equal packages give
 # equal images, to the byte.
@@ -91,4 +92,7 @@ build() { # build NAME BINARY...: one image
 build operator operator
 build upgrader upgrader
 build prover-pod prover-pod prover-proxy
+for extra in "${@:5}"; do
+    build "$extra" "$extra"
+done
 echo "images: in $target"

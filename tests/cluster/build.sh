@@ -6,9 +6,9 @@
 #   build.sh fake    and controller manager, scheduler, kwok (simulated nodes): what `make test` needs
 #   build.sh helm    helm
 #   build.sh chart   helm, promtool and the definitions of Prometheus' operator: what the tests of the chart need
-#   build.sh real    all of these and what a node needs: kubelet, kube-proxy, containerd, CoreDNS
+#   build.sh real    all of these and what a node needs: kubelet, kube-proxy, containerd, runc, CNI, CoreDNS; and Prometheus
 #
-# Needs Go as new as go.mod says. Nothing is written into the checkout.
+# Needs Go as new as go.mod says; runc and Prometheus are Debian's. Nothing is installed or written into the checkout.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -22,7 +22,7 @@ fi
 
 kubernetes="$(sed -n 's|^\tk8s.io/kubernetes v\([0-9.]*\).*|\1|p' go.mod | head -1)"
 prometheus_operator=v0.85.0
-kwok=v0.8.0 helm=v4.3.1 containerd=v2.4.1 coredns=v1.15.0
+kwok=v0.8.0 helm=v4.3.1 containerd=v2.4.1 coredns=v1.15.0 cni=v1.9.1
 minor="${kubernetes#1.}"
 
 export CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS=-trimpath
@@ -73,28 +73,33 @@ helm() {
     program helm "$helm" theirs "helm.sh/helm/v4/cmd/helm@$helm"
 }
 
-# From Debian's package: compiling it would mean all of Prometheus' service discovery, for minutes. Nothing is installed.
-promtool() {
-    [[ -x "$bin/promtool" ]] && return
-    if type -P promtool >/dev/null; then
-        ln -sf "$(type -P promtool)" "$bin/promtool"
+# debian PROGRAM PACKAGE: a program that is easier to fetch than to compile, linked from the system or taken out of the package.
+debian() {
+    [[ -x "$bin/$1" ]] && return
+    if type -P "$1" >/dev/null; then
+        ln -sf "$(type -P "$1")" "$bin/$1"
         return
     fi
     if ! command -v apt-get >/dev/null; then
-        echo "tests/cluster: no promtool and no apt-get, so the tests of the alerts will be skipped (https://prometheus.io/download)" >&2
+        echo "tests/cluster: no $1 and no apt-get, so the tests that need it will be skipped" >&2
         return
     fi
     local folder
     folder="$(mktemp -d)"
     # The lists may be missing, as in a fresh container; only root can fetch them.
-    (cd "$folder" && { download || { [[ $(id -u) -eq 0 ]] && apt-get update -qq && download; }; } && dpkg -x prometheus_*.deb .) ||
-        { echo "tests/cluster: cannot fetch Debian's prometheus; run apt-get update, or install promtool" >&2; rm -rf "$folder"; exit 1; }
-    mv "$folder/usr/bin/promtool" "$bin/promtool"
+    (cd "$folder" && { download "$2" || { [[ $(id -u) -eq 0 ]] && apt-get update -qq && download "$2"; }; } && dpkg -x "$2"_*.deb .) ||
+        { echo "tests/cluster: cannot fetch Debian's $2; run apt-get update, or install $1" >&2; rm -rf "$folder"; exit 1; }
+    find "$folder/usr" -path "*bin/$1" -type f -exec mv {} "$bin/$1" \;
     rm -rf "$folder"
 }
 
 download() {
-    apt-get download -qq -o APT::Sandbox::User=root prometheus
+    apt-get download -qq -o APT::Sandbox::User=root "$1"
+}
+
+# Compiling it would mean all of Prometheus' service discovery, for minutes.
+promtool() {
+    debian promtool prometheus
 }
 
 # The schemas by which a cluster checks ServiceMonitors and PrometheusRules, as their authors ship them.
@@ -122,6 +127,14 @@ node() {
         program "$name" "$containerd" theirs "github.com/containerd/containerd/v2/cmd/$name@$containerd"
     done
     program coredns "$coredns" theirs "github.com/coredns/coredns@$coredns"
+    # What gives pods their addresses: a wire to the node, addresses from a range, and the loopback interface.
+    for name in main/ptp main/loopback ipam/host-local; do
+        program "${name#*/}" "$cni" theirs "github.com/containernetworking/plugins/plugins/$name@$cni"
+    done
+    # What holds the namespaces of a pod; and runc, whose seccomp filters need cgo and a library.
+    program pause "$(sha256sum <pause/main.go)" ours pause ./pause
+    debian runc runc
+    debian prometheus prometheus
 }
 
 case "$tier" in
@@ -129,7 +142,7 @@ api) api ;;
 fake) fake ;;
 helm) helm ;;
 chart) chart ;;
-real) fake && helm && node ;;
+real) fake && chart && node ;;
 *)
     echo "usage: tests/cluster/build.sh api|fake|helm|chart|real" >&2
     exit 2

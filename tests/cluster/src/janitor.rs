@@ -13,6 +13,11 @@ pub struct Folder {
     _janitor: Child,
 }
 
+/// Removes the folder and the control groups of the same name, which nodes make (see `node.rs`) and the kernel keeps.
+const CLEAN: &str = r#"read -r _; sleep 3
+find /sys/fs/cgroup -depth -type d -path "*/${1##*/}*" -exec rmdir {} + 2>/dev/null
+rm -rf "$1""#;
+
 /// A new folder.
 ///
 /// # Errors
@@ -20,7 +25,7 @@ pub struct Folder {
 pub fn folder() -> Result<Folder> {
     let path = tempfile::Builder::new().prefix("uf-cluster-").tempdir()?.keep();
     let janitor = Command::new("sh")
-        .args(["-c", r#"read -r _; sleep 3; rm -rf "$1""#, "sh"])
+        .args(["-c", CLEAN, "sh"])
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -1,11 +1,16 @@
 //! A real Kubernetes for tests: etcd and the API server, and on top of it, if wanted, the controller manager, the scheduler and
 //! kwok's simulated nodes. Everything listens on the loopback interface on free ports, needs no root, and ends with the test.
 //!
-//! `build.sh` makes the programs, into `$UPGRADER_FLEET_CACHE/cluster/bin`; `make test` calls it.
+//! Tier `Real` has nodes that run images instead: containerd, kubelet, kube-proxy and CoreDNS, as root, in namespaces of their
+//! own (see [`machine`]).
+//!
+//! `build.sh` makes the programs, into `$UPGRADER_FLEET_CACHE/cluster/bin`; `make test` and `make e2e` call it.
 
 pub mod account;
 mod certificates;
 mod janitor;
+pub mod machine;
+mod node;
 pub mod objects;
 mod operator;
 mod pods;
@@ -13,7 +18,8 @@ mod programs;
 mod server;
 pub mod wait;
 
+pub use node::Node;
 pub use operator::{Operator, OperatorOptions};
 pub use pods::FakePods;
-pub use programs::{Programs, binary};
+pub use programs::{Guarded, Programs, binary, cache};
 pub use server::{Cluster, Tier, client};

@@ -17,19 +17,33 @@ impl Programs {
     /// # Errors
     /// They could be built and have not been.
     pub fn find(needed: &[&str]) -> Result<Option<Self>> {
-        let folder = cache().join("cluster/bin");
-        let missing: Vec<_> = needed.iter().copied().filter(|name| !folder.join(name).exists()).collect();
-        if missing.is_empty() {
-            return Ok(Some(Self { folder }));
-        }
+        let missing = match Self::built(needed) {
+            Ok(programs) => return Ok(Some(programs)),
+            Err(missing) => missing,
+        };
         let go = Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if go.is_ok_and(|status| status.success()) {
-            bail!("{} has no {}: run `make cluster` first", folder.display(), missing.join(", "));
+            bail!("{} has no {missing}: run `make cluster` first", cache().join("cluster/bin").display());
         }
         eprintln!(
             "SKIPPED: a Kubernetes for tests needs Go, which is missing. Install it (https://go.dev/dl) and run `make cluster`."
         );
         Ok(None)
+    }
+
+    /// Finds them, if all of them are there.
+    ///
+    /// # Errors
+    /// The names of the missing ones.
+    pub fn built(needed: &[&str]) -> Result<Self, String> {
+        let folder = cache().join("cluster/bin");
+        let missing: Vec<_> = needed.iter().copied().filter(|name| !folder.join(name).exists()).collect();
+        if missing.is_empty() { Ok(Self { folder }) } else { Err(missing.join(", ")) }
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A program.
@@ -38,7 +52,8 @@ impl Programs {
     }
 }
 
-fn cache() -> PathBuf {
+/// The project's cache.
+pub fn cache() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("UPGRADER_FLEET_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("upgrader-fleet")))

@@ -11,8 +11,9 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::certificates::Authority;
-use crate::janitor;
+use crate::machine::Machine;
 use crate::programs::{Guarded, Programs};
+use crate::{janitor, node};
 
 /// How much of Kubernetes runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,15 +22,20 @@ pub enum Tier {
     Api,
     /// And the controller manager, the scheduler and simulated nodes.
     Fake,
+    /// Instead of simulated nodes: a network, Services, DNS, and [`crate::Node`]s that run images. See [`crate::machine`].
+    Real,
 }
 
 /// A running cluster.
 pub struct Cluster {
+    tier: Tier,
     programs: Programs,
-    folder: janitor::Folder,
+    path: PathBuf,
+    /// Removes the folder; nothing where somebody else does.
+    _folder: Option<janitor::Folder>,
     port: u16,
     etcd: u16,
-    running: Mutex<Vec<(&'static str, Guarded)>>,
+    running: Mutex<Vec<(String, Guarded)>>,
 }
 
 /// What service accounts ask is written down; what the cluster's own programs and the tests ask is not.
@@ -55,24 +61,45 @@ impl Cluster {
             needed.extend(["kube-controller-manager", "kube-scheduler", "kwok"]);
         }
         let Some(programs) = Programs::find(&needed)? else { return Ok(None) };
+        let folder = janitor::folder()?;
+        Ok(Some(Self::on(tier, programs, folder.path.clone(), Some(folder)).await?))
+    }
+
+    /// Starts one of tier `Real`, without nodes yet, on the machine whose folder this is.
+    ///
+    /// # Errors
+    /// A program that does not start, with the end of its log.
+    pub async fn on_machine(machine: &Machine) -> Result<Self> {
+        node::network()?;
+        let cluster = Self::on(Tier::Real, machine.programs().clone(), machine.folder().to_owned(), None).await?;
+        cluster.start_services().await?;
+        Ok(cluster)
+    }
+
+    async fn on(tier: Tier, programs: Programs, path: PathBuf, folder: Option<janitor::Folder>) -> Result<Self> {
         // Another provider may have been installed by another test of the same process.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = janitor::folder()?;
-        let cluster = Self { programs, folder, port: free_port()?, etcd: free_port()?, running: Mutex::default() };
+        let (port, etcd) = (free_port()?, free_port()?);
+        let cluster = Self { tier, programs, path, _folder: folder, port, etcd, running: Mutex::default() };
         cluster.prepare()?;
         cluster.start_etcd()?;
         cluster.start_api_server().await?;
-        if tier == Tier::Fake {
+        if tier != Tier::Api {
             cluster.start_controllers()?;
             // Pods need the account that the controller manager makes in each namespace.
             cluster.until("a service account", || async { cluster.account_exists().await }).await?;
         }
-        Ok(Some(cluster))
+        Ok(cluster)
+    }
+
+    /// The address of the API server: pods cannot reach the loopback interface.
+    fn address(&self) -> &'static str {
+        if self.tier == Tier::Real { node::ADDRESS } else { "127.0.0.1" }
     }
 
     /// The folder with certificates, kubeconfigs and logs.
     pub fn folder(&self) -> &Path {
-        self.folder.path.as_path()
+        self.path.as_path()
     }
 
     /// Where the API server listens.
@@ -104,7 +131,7 @@ impl Cluster {
     /// A kubeconfig that is none.
     pub fn kubeconfig_with_token(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = self.file(&format!("{name}.kubeconfig"));
-        write_kubeconfig(&path, self.port, &std::fs::read_to_string(self.file("ca.crt"))?, &json!({ "token": token }))?;
+        write_kubeconfig(&path, &self.server(), &std::fs::read_to_string(self.file("ca.crt"))?, &json!({ "token": token }))?;
         Ok(path)
     }
 
@@ -161,8 +188,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path.as_path().join(name)
+    fn server(&self) -> String {
+        format!("https://{}:{}", self.address(), self.port)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.as_path().join(name)
     }
 
     fn name(&self, name: &str) -> String {
@@ -170,28 +201,52 @@ impl Cluster {
     }
 
     fn prepare(&self) -> Result<()> {
-        let authority = Authority::new(self.folder.path.as_path())?;
-        let hosts = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1"];
+        let authority = Authority::new(self.path.as_path())?;
+        let hosts = [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "127.0.0.1",
+            "10.96.0.1",
+            node::ADDRESS,
+        ];
         authority.sign("apiserver", "kube-apiserver", None, &hosts)?;
         authority.account_keys()?;
         std::fs::write(self.file("audit-policy.yaml"), AUDIT_POLICY)?;
         let (certificate, key) = authority.sign("admin", "admin", Some("system:masters"), &[])?;
         let user = json!({ "client-certificate-data": base64(&certificate), "client-key-data": base64(&key) });
-        write_kubeconfig(&self.kubeconfig(), self.port, &authority.pem, &user)
+        if self.tier == Tier::Real {
+            // A kubelet may do what the node authorizer lets a node of its name do, and no more.
+            for name in node::NAMES {
+                let (certificate, key) = authority.sign(name, &format!("system:node:{name}"), Some("system:nodes"), &[])?;
+                let user = json!({ "client-certificate-data": base64(&certificate), "client-key-data": base64(&key) });
+                write_kubeconfig(&self.file(&format!("{name}.kubeconfig")), &self.server(), &authority.pem, &user)?;
+            }
+        }
+        write_kubeconfig(&self.kubeconfig(), &self.server(), &authority.pem, &user)
     }
 
-    fn run(&self, name: &'static str, arguments: &[String]) -> Result<()> {
+    fn run(&self, name: &str, arguments: &[String]) -> Result<()> {
+        self.run_as(name, name, arguments)
+    }
+
+    /// Runs a program under a name of its own, that of its log.
+    pub(crate) fn run_as(&self, name: &str, program: &str, arguments: &[String]) -> Result<()> {
         let log = self.file(&format!("{name}.log"));
-        let process = Guarded::start(&self.programs.path(name), arguments, &[], &log)?;
+        // The programs find each other.
+        let inherited = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{inherited}", self.programs.folder().display());
+        let process = Guarded::start(&self.programs.path(program), arguments, &[("PATH", path)], &log)?;
         if let Ok(mut running) = self.running.lock() {
-            running.push((name, process));
+            running.push((name.to_owned(), process));
         }
         Ok(())
     }
 
     fn stop(&self, name: &str) {
         if let Ok(mut running) = self.running.lock() {
-            running.retain(|(other, _)| *other != name);
+            running.retain(|(other, _)| other != name);
         }
     }
 
@@ -215,38 +270,50 @@ impl Cluster {
 
     async fn start_api_server(&self) -> Result<()> {
         let file = |name| self.name(name);
-        self.run(
-            "kube-apiserver",
-            &[
-                format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--advertise-address=127.0.0.1".to_owned(),
+        let address = self.address();
+        let of_the_tier = if self.tier == Tier::Real {
+            vec![
+                "--authorization-mode=Node,RBAC".to_owned(),
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement,NodeRestriction".to_owned(),
+                // The names of nodes are in no DNS.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-client-certificate={}", file("admin.crt")),
+                format!("--kubelet-client-key={}", file("admin.key")),
+            ]
+        } else {
+            vec![
+                "--authorization-mode=RBAC".to_owned(),
                 // 127.0.0.1 is no address for the Endpoints of the Service `kubernetes`; nothing here uses that Service.
                 "--endpoint-reconciler-type=none".to_owned(),
-                format!("--secure-port={}", self.port),
-                format!("--tls-cert-file={}", file("apiserver.crt")),
-                format!("--tls-private-key-file={}", file("apiserver.key")),
-                format!("--client-ca-file={}", file("ca.crt")),
-                "--authorization-mode=RBAC".to_owned(),
-                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-                format!("--service-account-key-file={}", file("sa.pub")),
-                format!("--service-account-signing-key-file={}", file("sa.key")),
                 // Without a controller manager no namespace has an account, and pods would be refused.
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
                 // As strict as OpenShift: an owner reference is a right of its own.
                 "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
-                format!("--audit-policy-file={}", file("audit-policy.yaml")),
-                format!("--audit-log-path={}", file("audit.log")),
-                // Megabytes before a new file is begun: one file is easier to read.
-                "--audit-log-maxsize=100000".to_owned(),
-                // The defaults, 400 and 200, make a large test wait for itself.
-                "--max-requests-inflight=3000".to_owned(),
-                "--max-mutating-requests-inflight=1500".to_owned(),
-                "--profiling=false".to_owned(),
-                "--watch-cache=true".to_owned(),
-            ],
-        )?;
+            ]
+        };
+        let common = [
+            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
+            format!("--bind-address={address}"),
+            format!("--advertise-address={address}"),
+            format!("--secure-port={}", self.port),
+            format!("--tls-cert-file={}", file("apiserver.crt")),
+            format!("--tls-private-key-file={}", file("apiserver.key")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("sa.pub")),
+            format!("--service-account-signing-key-file={}", file("sa.key")),
+            format!("--audit-policy-file={}", file("audit-policy.yaml")),
+            format!("--audit-log-path={}", file("audit.log")),
+            // Megabytes before a new file is begun: one file is easier to read.
+            "--audit-log-maxsize=100000".to_owned(),
+            // The defaults, 400 and 200, make a large test wait for itself.
+            "--max-requests-inflight=3000".to_owned(),
+            "--max-mutating-requests-inflight=1500".to_owned(),
+            "--profiling=false".to_owned(),
+            "--watch-cache=true".to_owned(),
+        ];
+        self.run("kube-apiserver", &[&common[..], &of_the_tier].concat())?;
         self.until("the API server", || async {
             let client = self.client().await?;
             let request = axum::http::Request::get("/readyz").body(Vec::new())?;
@@ -278,6 +345,9 @@ impl Cluster {
         ]);
         self.run("kube-controller-manager", &manager)?;
         self.run("kube-scheduler", &common(free_port()?))?;
+        if self.tier == Tier::Real {
+            return Ok(());
+        }
         self.run(
             "kwok",
             &[
@@ -297,7 +367,7 @@ impl Cluster {
         Ok(api.get_opt("default").await?.is_some())
     }
 
-    async fn until<F: Future<Output = Result<bool>>>(&self, what: &str, check: impl Fn() -> F) -> Result<()> {
+    pub(crate) async fn until<F: Future<Output = Result<bool>>>(&self, what: &str, check: impl Fn() -> F) -> Result<()> {
         let began = std::time::Instant::now();
         while began.elapsed() < PATIENCE {
             if matches!(tokio::time::timeout(Duration::from_secs(5), check()).await, Ok(Ok(true))) {
@@ -306,10 +376,12 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let mut ends = String::new();
-        for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kwok"] {
+        let names: Vec<_> =
+            self.running.lock().map(|all| all.iter().map(|(name, _)| name.clone()).collect()).unwrap_or_default();
+        for name in names {
             let log = std::fs::read_to_string(self.file(&format!("{name}.log"))).unwrap_or_default();
             let end: Vec<_> = log.lines().rev().take(8).collect();
-            ends.push_str(&["\n", name, ":\n", &end.into_iter().rev().collect::<Vec<_>>().join("\n")].concat());
+            ends.push_str(&["\n", &name, ":\n", &end.into_iter().rev().collect::<Vec<_>>().join("\n")].concat());
         }
         bail!("no {what} after {} seconds{ends}", PATIENCE.as_secs())
     }
@@ -334,11 +406,11 @@ pub async fn client(path: &Path) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-fn write_kubeconfig(path: &Path, port: u16, authority: &str, user: &Value) -> Result<()> {
+fn write_kubeconfig(path: &Path, server: &str, authority: &str, user: &Value) -> Result<()> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{ "name": "test", "cluster": { "server": format!("https://127.0.0.1:{port}"), "certificate-authority-data": base64(authority) } }],
+        "clusters": [{ "name": "test", "cluster": { "server": server, "certificate-authority-data": base64(authority) } }],
         "users": [{ "name": "user", "user": user }],
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "user" } }],
         "current-context": "test",

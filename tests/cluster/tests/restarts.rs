@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use nix::sys::signal::Signal;
-use support::coverage::{Auditor, expected, shards_of, uids};
-use support::{Stage, is_ready, is_ready_with, tail};
+use support::coverage::{Auditor, expected, shards_of};
+use support::{Stage, is_ready, is_ready_with, tail, uids};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_comes_back_finds_the_operator_at_work() -> Result<()> {

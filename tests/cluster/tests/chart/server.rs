@@ -204,7 +204,7 @@ async fn a_tenants_operator_needs_no_right_outside_of_its_namespace() -> Result<
     Ok(())
 }
 
-/// A copy of the chart as an earlier release may have been: its definition lacks a field.
+/// A copy of the chart as an earlier release may have been: its definition lacks a field, and it has no Lease.
 fn earlier_chart(folder: &Path) -> Result<PathBuf> {
     let chart = folder.join("upgrader-fleet");
     let copied = Command::new("cp").arg("-r").arg(repository("charts/upgrader-fleet")).arg(&chart).status()?;
@@ -215,6 +215,7 @@ fn earlier_chart(folder: &Path) -> Result<PathBuf> {
     let removed = definition.pointer_mut(fields).and_then(Value::as_object_mut).and_then(|fields| fields.remove("suspend"));
     ensure!(removed.is_some(), "there is no suspend any more: take another field");
     std::fs::write(&file, serde_yaml_ng::to_string(&definition)?)?;
+    std::fs::remove_file(chart.join("templates/lease.yaml"))?;
     let about = chart.join("Chart.yaml");
     let text = std::fs::read_to_string(&about)?.replace("\nversion: ", "\nversion: 0.0.1-before-");
     std::fs::write(about, text)?;
@@ -295,9 +296,17 @@ async fn a_release_is_installed_upgraded_tested_and_removed() -> Result<()> {
 
     // What costs money or cannot be made again stays.
     helm.run(&["uninstall", "uf"])?;
-    let (found, said) = cluster.kubectl(&["get", "-n", NAMESPACE, "deployment/uf-upgrader-fleet"])?;
-    ensure!(!found && said.contains("NotFound"), "{said}");
+    for gone in ["deployment/uf-upgrader-fleet", "lease/uf-upgrader-fleet"] {
+        let (found, said) = cluster.kubectl(&["get", "-n", NAMESPACE, gone])?;
+        ensure!(!found && said.contains("NotFound"), "{said}");
+    }
     get(&cluster, TENANT, "upgraderfleet/main").context("the fleet is gone")?;
+    // A Lease that an operator made, as those of earlier releases did, is no release's and in nobody's way.
+    let file = folder.path().join("lease.yaml");
+    let lease =
+        "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: uf-upgrader-fleet, namespace: upgrader-fleet}\n";
+    std::fs::write(&file, lease)?;
+    kubectl(&cluster, &["create", "-f", &file.display().to_string()])?;
     helm.run(&["install", "uf", &chart]).context("the definition that was kept is in the way")?;
 
     // Also when the definition is taken out of the release: the fleets are still there.

@@ -7,8 +7,8 @@ use cluster::objects::spec;
 use cluster::wait::until;
 use nix::sys::signal::Signal;
 
-use crate::support::coverage::{Auditor, expected, shards_of, uids};
-use crate::support::{Stage, is_ready, is_ready_with, tail};
+use crate::support::coverage::{Auditor, expected, shards_of};
+use crate::support::{Stage, is_ready, is_ready_with, tail, uids};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_operators_one_writes_also_when_it_is_stopped_and_goes_on() -> Result<()> {

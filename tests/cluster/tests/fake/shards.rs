@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 
-use crate::support::coverage::{Auditor, expected, shards_of, uids};
-use crate::support::{Stage, condition, is_ready, is_ready_with};
+use crate::support::coverage::{Auditor, expected, shards_of};
+use crate::support::{Stage, condition, is_ready, is_ready_with, uids};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resizes_never_uncover_a_transaction() -> Result<()> {

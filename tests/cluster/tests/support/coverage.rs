@@ -4,13 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use fleet_api::ResidueClass;
 use fleet_api::shard::{Coverage, CoverageMask};
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
@@ -131,13 +128,4 @@ pub fn shards_of(workloads: &BTreeMap<String, i32>, fleet: &str) -> BTreeSet<Str
 
 pub fn expected(shards: i64) -> BTreeSet<String> {
     fleet_api::shard::plan(shards).expect("in range").into_iter().map(ResidueClass::slug).collect()
-}
-
-/// Uid and generation of each Deployment: neither changes when nobody touches it.
-pub async fn uids(stage: &super::Stage) -> Result<BTreeMap<String, (String, Option<i64>)>> {
-    let list = stage.deployments().list(&ListParams::default()).await?;
-    Ok(list
-        .into_iter()
-        .map(|one: Deployment| (one.name_any(), (one.uid().unwrap_or_default(), one.metadata.generation)))
-        .collect())
 }

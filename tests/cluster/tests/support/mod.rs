@@ -14,7 +14,7 @@ use fleet_api::{UpgraderFleet, UpgraderFleetStatus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -218,4 +218,13 @@ async fn play_once(deployments: &Api<Deployment>, pods: &Api<Pod>) -> Result<()>
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(ready)).await?;
     }
     Ok(())
+}
+
+/// Uid and generation of each Deployment: neither changes when nobody touches it.
+pub async fn uids(stage: &Stage) -> Result<BTreeMap<String, (String, Option<i64>)>> {
+    let list = stage.deployments().list(&ListParams::default()).await?;
+    Ok(list
+        .into_iter()
+        .map(|one: Deployment| (one.name_any(), (one.uid().unwrap_or_default(), one.metadata.generation)))
+        .collect())
 }
