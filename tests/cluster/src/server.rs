@@ -102,11 +102,6 @@ impl Cluster {
         self.path.as_path()
     }
 
-    /// Where the API server listens.
-    pub fn address(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
-    }
-
     /// The kubeconfig of the administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.file("admin.kubeconfig")
@@ -188,7 +183,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn server(&self) -> String {
+    /// Where the API server listens.
+    pub fn server(&self) -> String {
         format!("https://{}:{}", self.address(), self.port)
     }
 

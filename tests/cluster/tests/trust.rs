@@ -39,7 +39,7 @@ async fn start(cluster: &Cluster, folder: &Path, believed: &str) -> Result<(Pod,
         .arg(format!("--port-file={}", port_file.display()))
         .arg(format!("--token-file={}", folder.join("tokens").display()))
         .arg(format!("--kube-dir={}", folder.display()))
-        .arg(format!("--kube-api={}", cluster.address()))
+        .arg(format!("--kube-api={}", cluster.server()))
         .arg(format!("--token-audience={AUDIENCE}"))
         .args(["--allow-service-account=trust:caller", "--allow-service-account=elsewhere:caller"])
         .arg(format!("--token-review-seconds={believed}"))
