@@ -18,7 +18,7 @@ use upgrader::ring::Ring;
 use crate::upgraders::NETWORK;
 
 /// The node starts in two seconds on an idle machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
 /// A program of the published neptune-core, if it is in the cache. Says so when it is not.
 pub fn program(name: &str) -> Option<PathBuf> {

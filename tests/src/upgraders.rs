@@ -202,7 +202,8 @@ impl Fleet {
     /// # Errors
     /// When it does not start.
     pub fn upgrade(&mut self, arguments: &[&str]) -> Result<usize> {
-        self.upgrade_through(&[&self.node.url().to_owned()], arguments)
+        let node = self.node.url().to_owned();
+        self.upgrade_through(&[&node], arguments)
     }
 
     /// The same with these nodes, the first before the others.

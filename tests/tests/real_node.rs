@@ -14,7 +14,7 @@ use upgrader_fleet_tests::pods::Pod;
 use upgrader_fleet_tests::realnode::RealNode;
 use upgrader_fleet_tests::upgraders::{NETWORK, Upgrader};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 fn key(seed: u64) -> SpendingKey {
     SpendingKey::from(GenerationSpendingKey::derive_from_seed(Tip5::hash(&seed)))

@@ -27,8 +27,8 @@ fn coins(count: u32) -> NativeCurrencyAmount {
 }
 
 /// Old enough for every coin of a test to need lustration, up to this many coins.
-fn lustration(counter: u32) -> Option<LustrationStatus> {
-    Some(LustrationStatus { counter: coins(counter), max_lustrating_aocl_leaf_index: u64::from(u32::MAX) })
+fn lustration(counter: u32) -> LustrationStatus {
+    LustrationStatus { counter: coins(counter), max_lustrating_aocl_leaf_index: u64::from(u32::MAX) }
 }
 
 struct World {
@@ -95,14 +95,14 @@ async fn each_refusal_of_a_real_node_can_be_reached() -> Result<()> {
     ensure!(spent == Err(NodeError::Refused(Refusal::NotConfirmable)), "{spent:?}");
 
     let without = world.kernel()?;
-    world.node.chain().demand_lustration(lustration(1_000));
+    world.node.chain().demand_lustration(Some(lustration(1_000)));
     let missing = world.submit(without, NeptuneProof::valid_mock()).await;
     ensure!(missing == Err(NodeError::Refused(Refusal::MissingLustration)), "{missing:?}");
     let with = world.kernel()?;
-    world.node.chain().demand_lustration(lustration(1));
+    world.node.chain().demand_lustration(Some(lustration(1)));
     let exhausted = world.submit(with.clone(), NeptuneProof::valid_mock()).await;
     ensure!(exhausted == Err(NodeError::Refused(Refusal::LustrationMakesCounterNegative)), "{exhausted:?}");
-    world.node.chain().demand_lustration(lustration(1_000));
+    world.node.chain().demand_lustration(Some(lustration(1_000)));
     world.submit(with, NeptuneProof::valid_mock()).await?;
     ensure!(world.node.submissions() == (2, 11), "{:?}", world.node.submissions());
     Ok(())
@@ -112,7 +112,7 @@ async fn each_refusal_of_a_real_node_can_be_reached() -> Result<()> {
 async fn a_refused_result_is_counted_shown_and_not_offered_again_before_the_next_block() -> Result<()> {
     let mut fleet = Fleet::start(3, 1).await?;
     let txid = fleet.send("1")?;
-    fleet.node.chain().demand_lustration(lustration(1_000));
+    fleet.node.chain().demand_lustration(Some(lustration(1_000)));
     fleet.upgrade(&["--min-gobbling-fee", "0"])?;
     let refused = |fleet: &Fleet| fleet.node.submissions() == (0, 1);
     fleet.until("refused", Duration::from_secs(30), refused).await?;
@@ -149,7 +149,8 @@ async fn a_second_node_takes_over_when_the_first_dies_in_the_middle_of_a_raise()
             });
         }
     });
-    fleet.upgrade_through(&[&first, &fleet.node.url().to_owned()], &["--min-gobbling-fee", "0", "--mock-proof-time", "3s"])?;
+    let second = fleet.node.url().to_owned();
+    fleet.upgrade_through(&[&first, &second], &["--min-gobbling-fee", "0", "--mock-proof-time", "3s"])?;
     fleet.until("raising", Duration::from_secs(30), |fleet| fleet.upgraders[0].log().contains("job running")).await?;
     passing_on.abort();
     fleet.until("raised", Duration::from_secs(30), |fleet| fleet.is_done(txid)).await?;

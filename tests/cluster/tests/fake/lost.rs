@@ -10,7 +10,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::support::coverage::uids;
+use crate::support::uids;
 use crate::support::{Stage, condition, is_ready, message};
 
 fn node_of(pod: &Pod) -> Option<&str> {
