@@ -84,6 +84,22 @@ async fn a_proof_that_one_of_the_first_two_has_is_fetched() {
 }
 
 #[tokio::test]
+async fn where_pods_come_and_go_a_proof_is_found_whoever_has_it() {
+    for state in [JobState::Done, JobState::Proving] {
+        let pods = pods::<4>(&proving());
+        pods[3].set(status(state), (state == JobState::Done).then(real_proof));
+        let addresses: Vec<_> = pods.iter().map(FakePod::address).collect();
+        let resolver = Arc::new(move |_, _| {
+            let addresses = addresses.clone();
+            async move { Ok(addresses) }.boxed()
+        });
+        let client = Client::builder().endpoints(["dns+http://pods:80"]).resolver(resolver).timing(timing()).build().unwrap();
+        assert_eq!(prove(&client).await.unwrap().pod, pods[3].url, "{state:?}");
+        assert!(pods[..3].iter().all(|pod| pod.requests("POST").is_empty()), "proven again");
+    }
+}
+
+#[tokio::test]
 async fn a_proof_that_has_left_the_cache_is_made_again() {
     let pods = pods::<2>(&proving());
     pods[0].set(status(JobState::Done), None);

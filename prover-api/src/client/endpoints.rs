@@ -87,6 +87,8 @@ pub struct Endpoints {
 struct State {
     known: Arc<[Endpoint]>,
     resolved: Option<Instant>,
+    /// When it became another set of pods.
+    moved: Option<Instant>,
 }
 
 impl Endpoints {
@@ -154,9 +156,20 @@ impl Endpoints {
         new.sort_by(|one, other| one.name.cmp(&other.name));
         new.dedup_by(|one, other| one.name == other.name);
         let known: Arc<[Endpoint]> = new.into();
+        let names = |endpoints: &[Endpoint]| endpoints.iter().map(|endpoint| endpoint.name.clone()).collect::<Vec<_>>();
+        let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { known: known.clone(), resolved: Some(Instant::now()) };
+        let moved = if names(&old) == names(&known) { state.moved } else { Some(now) };
+        *state = State { known: known.clone(), resolved: Some(now), moved };
         known
+    }
+
+    /// Whether pods have come or gone lately, as far as is known: what this client has not seen may have happened just before its
+    /// start. A fixed list does not change.
+    pub fn moved_within(&self, time: Duration) -> bool {
+        let fixed = self.sources.iter().all(|source| matches!(source, Source::Fixed(_)));
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        !fixed && state.moved.is_some_and(|at| at.elapsed() < time)
     }
 
     /// A pod behind a name: connections go to its address, certificates and `Host` are about the name.
@@ -273,5 +286,30 @@ mod tests {
         assert_eq!(names(&endpoints.current().await), ["http://10.0.0.2:80", "http://10.0.0.3:80"]);
         wait().await;
         assert!(endpoints.current().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_set_that_stays_has_not_moved() {
+        let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+        let (endpoints, _) = endpoints(vec![
+            Ok(vec![address(1), address(2)]),
+            Ok(vec![address(2), address(1)]),
+            Ok(vec![address(2), address(3)]),
+        ]);
+        let long = Duration::from_mins(1);
+        assert!(!endpoints.moved_within(long), "nothing is known");
+        endpoints.current().await;
+        assert!(endpoints.moved_within(long));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let since = Instant::now();
+        endpoints.current().await;
+        assert!(!endpoints.moved_within(since.elapsed()), "the same pods in another order");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        endpoints.current().await;
+        assert!(endpoints.moved_within(since.elapsed()));
+        let fixed = ["http://pod:80".to_owned()];
+        let fixed = Endpoints::new(&fixed, HttpMaker::default(), None, long).expect("is valid");
+        fixed.current().await;
+        assert!(!fixed.moved_within(long));
     }
 }

@@ -106,8 +106,8 @@ pub enum Choice {
 }
 
 /// Chooses among pods in the order of [`super::rendezvous::order`]: who has the proof, else who works on it, else the first
-/// with nothing to do, else the first with a free slot (a GPU has two, and the second only waits for the device), else of the first two that can take it the one with less to do before it. Only two: other clients look for the
-/// job in the first two.
+/// with nothing to do, else the first with a free slot (a GPU has two, and the second only waits for the device), else of the
+/// first two that can take it the one with less to do before it. Only two: other clients look for the job in the first two.
 pub fn choose(views: &[View], need: &Need) -> Choice {
     let held = |wanted: fn(JobState) -> bool| views.iter().position(|view| view.held.is_some_and(wanted));
     if let Some(pod) = held(|state| state == JobState::Done) {

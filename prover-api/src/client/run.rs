@@ -16,6 +16,9 @@ use super::wish::Wish;
 use super::{ClientError, JobBody, ProveOptions, Proved, Shared, rendezvous};
 use crate::{JobId, JobState, JobStatus, Problem, ProblemType, proof};
 
+/// How long after a change of the pods a job is looked for on all of them. An upgrade that began before it is over by then.
+const UNSETTLED: Duration = Duration::from_mins(30);
+
 /// Proves. See [`super::Client::prove`].
 pub async fn prove(shared: &Arc<Shared>, job: JobBody, options: ProveOptions) -> Result<Proved, ClientError> {
     let deadline = options.deadline.map(|deadline| Instant::now() + deadline);
@@ -121,7 +124,8 @@ impl Run<'_> {
         }
     }
 
-    /// Asks the first two for the job and all for their capacity, as far as needed.
+    /// Asks the first two for the job and all for their capacity, as far as needed. Where pods have come or gone lately, all are
+    /// asked for the job: those that were its first two need not be any more.
     async fn find(&mut self, pods: &[Endpoint]) -> Result<Target, ClientError> {
         let now = Instant::now();
         let available = |pod: &&Endpoint| self.ledger.availability(&pod.name, now);
@@ -135,9 +139,15 @@ impl Run<'_> {
         let (first, rest) = ready.split_at(ready.len().min(2));
         let mut views = self.ask(first, true).await;
         let mut choice = choose(&views, &self.need());
-        if matches!(choice, Choice::Queue(_) | Choice::Nowhere) && !rest.is_empty() {
-            views.extend(self.ask(rest, false).await);
-            choice = choose(&views, &self.need());
+        let full = matches!(choice, Choice::Queue(_) | Choice::Nowhere);
+        let found = |choice: Choice| matches!(choice, Choice::Fetch(_) | Choice::Join(_));
+        let moved = !found(choice) && self.shared.endpoints.moved_within(UNSETTLED);
+        if (full || moved) && !rest.is_empty() {
+            views.extend(self.ask(rest, moved).await);
+            let wider = choose(&views, &self.need());
+            if full || found(wider) {
+                choice = wider;
+            }
         }
         Ok(match choice {
             Choice::Fetch(pod) => Target::Fetch(ready[pod].clone()),

@@ -93,8 +93,8 @@ fn keep(source: &Path, target: &Path) {
 /// Proofs by what the pods and the upgraders say of them.
 #[derive(Debug, Default)]
 pub struct Proofs {
-    /// The pods that made the proof of a claim, once for each time.
-    pub made: BTreeMap<String, Vec<String>>,
+    /// The pods that made the proof of a claim, once for each time, with the time, in order.
+    pub made: BTreeMap<String, Vec<(String, String)>>,
     /// Claims whose proofs an upgrader received.
     pub received: BTreeSet<String>,
     /// Claims that a pod has begun and not ended, by pod.
@@ -108,12 +108,12 @@ impl Proofs {
     pub fn read(kept: &Kept) -> Result<Self> {
         let mut proofs = Self::default();
         for (pod, lines) in kept.lines("prover")? {
-            for (message, job) in lines.iter().filter_map(|line| event(line)) {
+            for (time, message, job) in lines.iter().filter_map(|line| event(line)) {
                 match message.as_str() {
                     "job: running" => drop(proofs.unfinished.entry(pod.clone()).or_default().insert(job)),
                     "job: proof returned" => {
                         proofs.unfinished.entry(pod.clone()).or_default().remove(&job);
-                        proofs.made.entry(job).or_default().push(pod.clone());
+                        proofs.made.entry(job).or_default().push((time, pod.clone()));
                     }
                     // Without a proof: withdrawn by its client.
                     "job: ended" => drop(proofs.unfinished.entry(pod.clone()).or_default().remove(&job)),
@@ -124,8 +124,9 @@ impl Proofs {
         for lines in kept.lines("upgrader")?.values() {
             proofs.upgrades += lines.iter().filter(|line| line.contains("Successfully handled proof upgrade")).count();
             let events = lines.iter().filter_map(|line| event(line));
-            proofs.received.extend(events.filter(|(message, _)| message == "proof is there").map(|(_, job)| job));
+            proofs.received.extend(events.filter(|(_, message, _)| message == "proof is there").map(|(.., job)| job));
         }
+        proofs.made.values_mut().for_each(|makers| makers.sort());
         Ok(proofs)
     }
 
@@ -134,17 +135,19 @@ impl Proofs {
         self.made.values().map(Vec::len).sum()
     }
 
-    /// Claims that were proven more than once, with the pods that did, unless one of those had died.
-    pub fn twice(&self, dead: &[String]) -> Vec<(&String, &Vec<String>)> {
-        let innocent = |pods: &Vec<String>| pods.len() > 1 && !pods.iter().any(|pod| dead.contains(pod));
-        self.made.iter().filter(|(_, pods)| innocent(pods)).collect()
+    /// Claims that were proven again while a pod lived that had proven them, with all that did.
+    pub fn twice(&self, dead: &[String]) -> Vec<(&String, &Vec<(String, String)>)> {
+        let lives = |(_, pod): &(String, String)| !dead.contains(pod);
+        let again = |makers: &[(String, String)]| makers.split_last().is_some_and(|(_, earlier)| earlier.iter().any(lives));
+        self.made.iter().filter(|(_, makers)| again(makers)).collect()
     }
 }
 
-/// The message and the job of a line in JSON, if it is about one.
-fn event(line: &str) -> Option<(String, String)> {
+/// Time, message and job of a line in JSON, if it is about one.
+fn event(line: &str) -> Option<(String, String, String)> {
     let value: Value = serde_json::from_str(line).ok()?;
     // The upgrader has its fields in an object of their own.
     let fields = if value["fields"].is_object() { &value["fields"] } else { &value };
-    Some((fields["message"].as_str()?.to_owned(), fields["job"].as_str()?.to_owned()))
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Some((text(&value["timestamp"])?, text(&fields["message"])?, text(&fields["job"])?))
 }
