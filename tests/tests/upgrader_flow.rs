@@ -145,7 +145,7 @@ async fn somebody_elses_proof_stops_ours_within_a_second_or_so() -> Result<()> {
     let mut rival = fleet.node.chain().transaction(txid).context("is there")?.clone();
     rival.proof = TransactionProof::SingleProof(NeptuneProof::valid_mock());
     fleet.node.chain().insert(rival);
-    fleet.until("given up", Duration::from_secs(6), |fleet| fleet.upgraders[0].log().contains("not needed any more")).await?;
+    fleet.until("given up", Duration::from_secs(2), |fleet| fleet.upgraders[0].log().contains("not needed any more")).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     ensure!(fleet.proofs_running().await? == 0.0, "the pod still proves");
     let explained = fleet.upgraders[0].get(&format!("/explain/{txid}")).await?;

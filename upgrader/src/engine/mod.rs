@@ -60,6 +60,7 @@ struct Handle {
     stage: channel::Receiver<Stage>,
     absent_since: Option<Instant>,
     looked: Instant,
+    looked_closer: Instant,
 }
 
 /// An upgrader.
@@ -202,7 +203,8 @@ impl Engine {
         let upgrade =
             Upgrade::new(self.context.clone(), planned.work, planned.incentive, self.ring.subscribe(), commands, stage_sender);
         self.upgrades.spawn(async move { (number, upgrade.run().await) });
-        let handle = Handle { planned, control, stage, absent_since: None, looked: Instant::now() };
+        let handle =
+            Handle { planned, control, stage, absent_since: None, looked: Instant::now(), looked_closer: Instant::now() };
         self.running.insert(number, handle);
     }
 

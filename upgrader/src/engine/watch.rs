@@ -9,8 +9,11 @@ use crate::node::{NodeError, Shown};
 use crate::ring::Ring;
 use crate::select::Work;
 
-/// How often a transaction that we upgrade is looked at for somebody else's proof.
-const LOOK: Duration = Duration::from_secs(3);
+/// How often the node is asked who spends what we upgrade: a second after somebody else's proof ours has stopped.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often a proof is looked at that the node does not count as ready for a block. The node writes 10 MB for that.
+const LOOK_CLOSER: Duration = Duration::from_secs(3);
 
 /// How long a transaction may be missing from the mempool, with no rival in sight, before its upgrade is given up. A restarted
 /// node begins with an empty mempool and takes our result none the less.
@@ -31,7 +34,7 @@ impl Engine {
             if !subjects.iter().all(|txid| self.mempool.lists(*txid)) {
                 let since = *handle.absent_since.get_or_insert_with(Instant::now);
                 let spenders = if stage.inputs.is_empty() { vec![] } else { nodes.spenders(stage.inputs.to_vec()).await? };
-                if spenders.iter().any(|spender| !subjects.contains(spender)) {
+                if spenders.iter().any(|spender| !subjects.contains(&spender.txid)) {
                     verdicts.push((*number, Superseded::BetterProof));
                 } else if since.elapsed() >= ABSENCE {
                     verdicts.push((*number, Superseded::Gone));
@@ -39,19 +42,22 @@ impl Engine {
                 continue;
             }
             handle.absent_since = None;
-            if handle.looked.elapsed() < LOOK {
+            if stage.inputs.is_empty() || handle.looked.elapsed() < LOOK {
                 continue;
             }
             handle.looked = Instant::now();
-            let rival = match (handle.planned.work, subjects[0]) {
-                (Work::Raise { .. }, txid) if stage.submitted.is_none() && !stage.proving.contains(&Node::Update) => {
-                    nodes.shown(txid).await? == Shown::Single
-                }
-                (_, txid) if stage.proving.contains(&Node::Update) => {
-                    let kernel = nodes.kernel(txid).await?;
-                    kernel.is_some_and(|kernel| Some(kernel.mutator_set_hash) == tip_mutator_set)
-                }
-                _ => false,
+            let spenders = nodes.spenders(stage.inputs.to_vec()).await?;
+            let subject = subjects[0];
+            let raising = matches!(handle.planned.work, Work::Raise { .. }) && stage.submitted.is_none();
+            let rival = if stage.proving.contains(&Node::Update) {
+                spenders.iter().any(|spender| spender.txid == subject && Some(spender.mutator_set) == tip_mutator_set)
+            } else if raising && spenders.iter().any(|spender| spender.txid == subject && spender.is_minable) {
+                true
+            } else if raising && handle.looked_closer.elapsed() >= LOOK_CLOSER {
+                handle.looked_closer = Instant::now();
+                nodes.shown(subject).await? == Shown::Single
+            } else {
+                false
             };
             if rival {
                 verdicts.push((*number, Superseded::BetterProof));

@@ -16,6 +16,7 @@ use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_mempool::transaction_kernel_id::{TransactionKernelId, Txid};
 use neptune_primitives::network::Network;
 use neptune_rpc_api::api::rpc::RpcApi;
+use neptune_rpc_api::model::block::header::TransactionKernelWithPriority;
 use neptune_rpc_api::model::block::transaction_kernel::{RpcAbsoluteIndexSet, RpcTransactionKernelId};
 use neptune_rpc_api::model::wallet::block::RpcWalletBlock;
 use neptune_rpc_api::model::wallet::transaction::RpcTransaction;
@@ -39,6 +40,17 @@ impl From<TransactionKernelId> for TxId {
     fn from(id: TransactionKernelId) -> Self {
         Self::new(id.into())
     }
+}
+
+/// A mempool transaction that spends an input that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spender {
+    /// Its id.
+    pub txid: TxId,
+    /// The mutator set that it is synced to.
+    pub mutator_set: Digest,
+    /// Whether it is a SingleProof at the node's tip: those alone have a place in the queue for the next block.
+    pub is_minable: bool,
 }
 
 /// The id of a kernel, by upstream's own rule.
@@ -110,13 +122,17 @@ impl Nodes {
         Ok(self.get_transaction_proof(txid.into()).await?.proof.map(TransactionProof::from))
     }
 
-    /// Ids of mempool transactions that spend one of these inputs.
+    /// Mempool transactions that spend one of these inputs.
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn spenders(&self, inputs: Vec<RpcAbsoluteIndexSet>) -> Result<Vec<TxId>, NodeError> {
+    pub async fn spenders(&self, inputs: Vec<RpcAbsoluteIndexSet>) -> Result<Vec<Spender>, NodeError> {
         let spenders = self.get_transactions_by_absolute_index_sets(inputs).await?.transactions;
-        Ok(spenders.into_iter().map(|spender| txid_of(&spender.kernel.into())).collect())
+        let spender = |found: TransactionKernelWithPriority| {
+            let kernel = TransactionKernel::from(found.kernel);
+            Spender { txid: txid_of(&kernel), mutator_set: kernel.mutator_set_hash, is_minable: found.priority.is_some() }
+        };
+        Ok(spenders.into_iter().map(spender).collect())
     }
 
     /// Gives a transaction to the node.
