@@ -22,11 +22,26 @@ async fn is_node_ready(nodes: &Api<Node>, name: &str) -> Result<bool> {
     Ok(status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True"))
 }
 
+/// Whether Kubernetes itself keeps pods off the node, as it does with one that has just come.
+fn is_kept_free(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.into_iter().any(|taint| taint.key.starts_with("node.kubernetes.io/"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_node_is_noticed_by_asking_its_upgraders_before_kubernetes_does() -> Result<()> {
     let Some(stage) = Stage::new("lost-node").await else { return Ok(()) };
+    let nodes: Api<Node> = Api::all(stage.client.clone());
     for name in ["lost-0", "lost-1"] {
         node_of_pool(&stage.client, name, "lost").await?;
+    }
+    // All shards would go to the first one if it were alone for a moment.
+    for name in ["lost-0", "lost-1"] {
+        until("node that takes pods", Duration::from_secs(30), || async {
+            let takes = is_node_ready(&nodes, name).await? && !is_kept_free(&nodes.get(name).await?);
+            Ok(if takes { Ok(()) } else { Err(name.to_owned()) })
+        })
+        .await?;
     }
     let mut spec = spec(4);
     spec["upgraders"]["scheduling"] = json!({
@@ -40,7 +55,6 @@ async fn a_lost_node_is_noticed_by_asking_its_upgraders_before_kubernetes_does()
     ensure!(!there.is_empty() && there.len() < 4, "the shards keep apart: {there:?}");
 
     // The node is gone without a word: its upgraders do not answer, nobody renews its lease, and its pods stay as they were.
-    let nodes: Api<Node> = Api::all(stage.client.clone());
     let leave = json!({ "metadata": { "annotations": { "kwok.x-k8s.io/node": null } } });
     nodes.patch("lost-0", &PatchParams::default(), &Patch::Merge(leave)).await?;
     for pod in &there {
