@@ -1,12 +1,14 @@
 //! Follows the chain of a node, reorganizations included, as far as an upgrader needs it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use neptune_consensus::block::Block;
 use neptune_consensus::block::block_kernel::BlockKernel;
 use neptune_consensus::consensus_rule_set::ConsensusRuleSet;
 use neptune_primitives::block_height::BlockHeight;
 use neptune_primitives::network::Network;
+use neptune_primitives::timestamp::Timestamp;
 use neptune_rpc_api::model::wallet::block::RpcWalletBlock;
 use triton_vm::prelude::Digest;
 
@@ -131,6 +133,7 @@ fn genesis(network: Network) -> Result<Link, FollowError> {
         hash: block.hash(),
         parent: Digest::default(),
         height: 0,
+        timestamp: block.header().timestamp,
         mutator_set: block.mutator_set_accumulator_after().map_err(|error| bad(error.to_string()))?,
         change: block.mutator_set_update(network).map_err(|error| bad(error.to_string()))?,
     })
@@ -150,7 +153,8 @@ pub fn link(block: RpcWalletBlock, network: Network) -> Result<Link, FollowError
         let guesser_fees = kernel.guesser_fee_addition_records(hash).map_err(|error| bad(error.to_string()))?;
         let change = kernel.mutator_set_update(hash, network).map_err(|error| bad(error.to_string()))?;
         let mutator_set = kernel.body.mutator_set_accumulator_after(guesser_fees);
-        Ok(Link { hash, parent: kernel.header.prev_block_digest, height, mutator_set, change })
+        let (parent, timestamp) = (kernel.header.prev_block_digest, kernel.header.timestamp);
+        Ok(Link { hash, parent, height, timestamp, mutator_set, change })
     }))
     .unwrap_or_else(|_| Err(bad("it is malformed".to_owned())))
 }
@@ -158,4 +162,33 @@ pub fn link(block: RpcWalletBlock, network: Network) -> Result<Link, FollowError
 /// Whether this build can prove for the block after this height.
 pub fn can_prove_after(network: Network, height: u64) -> bool {
     ConsensusRuleSet::infer_from(network, BlockHeight::from(height + 1)) == fleet::transaction::RULE_SET
+}
+
+/// Target intervals without a block that say that the node is behind and not that the chain is slow: at the target rate such a
+/// gap comes once in 65 million blocks, that is in twelve centuries.
+const GAP: u64 = 18;
+
+/// How old the node's tip is, if that is too old for a synced node: nodes have no call that says whether they are. Only public
+/// networks are mined all the time.
+pub fn behind(network: Network, tip: Timestamp, now: Timestamp) -> Option<Duration> {
+    let age = Duration::from_millis(now.to_millis().saturating_sub(tip.to_millis()));
+    let longest = Duration::from_millis(network.target_block_interval().to_millis().saturating_mul(GAP));
+    (matches!(network, Network::Main | Network::Testnet(0)) && age > longest).then_some(age)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_tip_means_that_the_node_is_behind() {
+        let now = Timestamp::now();
+        let at = |network, age| behind(network, now - age, now);
+        assert_eq!(at(Network::Main, Timestamp::hours(2)), None, "a slow block");
+        assert_eq!(at(Network::Main, Timestamp::hours(3)), Some(Duration::from_hours(3)));
+        assert_eq!(at(Network::Testnet(0), Timestamp::hours(30)), Some(Duration::from_hours(30)));
+        assert_eq!(at(Network::Testnet(7), Timestamp::hours(30)), None, "a network of one's own may rest");
+        assert_eq!(at(Network::RegTest, Timestamp::hours(30)), None, "nobody mines unless asked");
+        assert_eq!(behind(Network::Main, now + Timestamp::hours(30), now), None, "a clock that is wrong is another matter");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use serde::Serialize;
@@ -106,6 +107,7 @@ struct Inner {
     own: HashMap<TxId, NativeCurrencyAmount>,
     height: Option<u64>,
     rules_supported: bool,
+    behind: Option<Duration>,
     node_trouble: Option<String>,
     pods: usize,
     max_log2_padded_height: Option<u8>,
@@ -123,7 +125,7 @@ pub struct Board {
 pub struct Readiness {
     /// Whether it can.
     pub ready: bool,
-    /// Whether the node answers.
+    /// Whether the node answers and is synced.
     pub node: bool,
     /// Whether some prover takes jobs.
     pub provers: bool,
@@ -135,6 +137,10 @@ pub struct Readiness {
     /// What is the matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+fn not_synced(age: Duration) -> String {
+    format!("the node's tip is {:.0} hours old: it is not synced, or has lost its peers", age.as_secs_f64() / 3600.0)
 }
 
 impl Board {
@@ -151,9 +157,13 @@ impl Board {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is a new plan.
-    pub fn planned(&self, plan: Plan, height: u64, rules_supported: bool) {
+    /// There is a new plan. `behind` is the age of a tip that is too old for a synced node.
+    pub fn planned(&self, plan: Plan, height: u64, rules_supported: bool, behind: Option<Duration>) {
         let mut inner = self.write();
+        if let (Some(age), None) = (behind, inner.behind) {
+            tracing::warn!(height, trouble = not_synced(age), "no upgrades until the node has caught up");
+        }
+        inner.behind = behind;
         if !rules_supported && (inner.rules_supported || inner.height.is_none()) {
             tracing::warn!(height, "the next block's rules are not supported by this build; no upgrades until it is updated");
         }
@@ -199,9 +209,9 @@ impl Board {
     /// Whether the upgrader can work.
     pub fn readiness(&self) -> Readiness {
         let inner = self.read();
-        let node = inner.node_trouble.is_none() && inner.height.is_some();
+        let node = inner.node_trouble.is_none() && inner.height.is_some() && inner.behind.is_none();
         let provers = inner.max_log2_padded_height.is_some();
-        let trouble = inner.node_trouble.clone().or_else(|| {
+        let trouble = inner.node_trouble.clone().or_else(|| inner.behind.map(not_synced)).or_else(|| {
             let text = match (inner.height, provers, inner.rules_supported) {
                 (None, ..) => "the node has not answered yet",
                 (_, false, _) => "no prover pod takes jobs",

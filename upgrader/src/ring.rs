@@ -11,6 +11,7 @@ use std::sync::Arc;
 use neptune_consensus::block::mutator_set_update::MutatorSetUpdate;
 use neptune_mutator_set::mutator_set_accumulator::MutatorSetAccumulator;
 use neptune_mutator_set::removal_record::absolute_index_set::AbsoluteIndexSet;
+use neptune_primitives::timestamp::Timestamp;
 use triton_vm::prelude::Digest;
 
 /// One block.
@@ -22,6 +23,8 @@ pub struct Link {
     pub parent: Digest,
     /// Its height.
     pub height: u64,
+    /// When it was made, as its header says.
+    pub timestamp: Timestamp,
     /// The mutator set after it.
     pub mutator_set: MutatorSetAccumulator,
     /// What it changed.
@@ -180,7 +183,8 @@ mod tests {
         let change = MutatorSetUpdate::new(removals, vec![addition(item(2 * seed)), addition(item(2 * seed + 1))]);
         let mut mutator_set = link.mutator_set.clone();
         change.apply_to_accumulator(&mut mutator_set).expect("applies");
-        Link { hash: Tip5::hash(&(seed + 1_000_000)), parent: link.hash, height: link.height + 1, mutator_set, change }
+        let (hash, timestamp) = (Tip5::hash(&(seed + 1_000_000)), link.timestamp);
+        Link { hash, parent: link.hash, height: link.height + 1, timestamp, mutator_set, change }
     }
 
     /// Genesis and this many blocks.
@@ -189,6 +193,7 @@ mod tests {
             hash: Tip5::hash(&1_000_000_u64),
             parent: Digest::default(),
             height: 0,
+            timestamp: Timestamp::now(),
             mutator_set: MutatorSetAccumulator::default(),
             change: MutatorSetUpdate::default(),
         }];

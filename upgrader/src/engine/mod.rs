@@ -164,6 +164,7 @@ impl Engine {
         let ring = self.ring.borrow().clone();
         let Some(tip) = ring.tip() else { return Ok(()) };
         let (tip_hash, height) = (tip.hash, tip.height);
+        let behind = chain::behind(self.context.network, tip.timestamp, Timestamp::now());
 
         let now = now();
         self.mempool.refresh(&self.context.nodes, self.options.shard, self.context.address.as_ref(), tip_hash, now).await?;
@@ -181,16 +182,17 @@ impl Engine {
         let plan = select::select(&view, self.options.shard, &self.context.policy, &self.history);
         self.history.forget(|txid| self.mempool.lists(txid), height, now);
         self.fees.forget(&mut self.mempool);
-        let next: Vec<Planned> = if may_begin && rules && self.options.enabled && self.max_log2_padded_height.is_some() {
-            let room = self.options.max_parallel_upgrades.saturating_sub(self.running.len());
-            plan.work.iter().take(room).copied().collect()
-        } else {
-            vec![]
-        };
+        let next: Vec<Planned> =
+            if may_begin && rules && behind.is_none() && self.options.enabled && self.max_log2_padded_height.is_some() {
+                let room = self.options.max_parallel_upgrades.saturating_sub(self.running.len());
+                plan.work.iter().take(room).copied().collect()
+            } else {
+                vec![]
+            };
         for planned in next {
             self.begin(planned);
         }
-        self.board.planned(plan, height, rules);
+        self.board.planned(plan, height, rules, behind);
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! What an upgrader costs beside the proofs: the time from a transaction's appearance to the submission of its SingleProof when
-//! proofs take no time; its memory with a full mempool; what it asks of the node at rest and for each upgrade.
+//! proofs take no time; its memory with a full mempool, and that of the jobs; what it asks of the node at rest and for each upgrade.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upgrader_fleet_tests::pods::own_resident_bytes;
+use upgrader_fleet_tests::pods::{binary, own_resident_bytes};
 use upgrader_fleet_tests::upgraders::Fleet;
 
 use crate::spread::{Spread, ms};
@@ -23,7 +24,32 @@ const REST: Duration = Duration::from_secs(30);
 
 pub async fn measure() -> Result<()> {
     latency().await?;
-    rest().await
+    rest().await?;
+    jobs()
+}
+
+/// The memory that the jobs of real upgrades take while they are made, by the upgrader's own code, one after the other. With mock
+/// proofs no job is made.
+fn jobs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let began = Instant::now();
+    let mut making = Command::new(binary("upgrade-jobs")?).arg(folder.path()).stdout(Stdio::null()).spawn()?;
+    let mut peak = 0;
+    let status = loop {
+        if let Some(status) = making.try_wait()? {
+            break status;
+        }
+        // It may end in between.
+        peak = own_resident_bytes(making.id()).map_or(peak, |bytes| bytes.max(peak));
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    anyhow::ensure!(status.success(), "upgrade-jobs ended with {status}");
+    println!(
+        "          {:.0} MiB at most while the jobs of a raise (2^22), a gobbler, a merge and an update are made, {:.1} s in all",
+        peak as f64 / f64::from(1 << 20),
+        began.elapsed().as_secs_f64(),
+    );
+    Ok(())
 }
 
 async fn latency() -> Result<()> {
