@@ -23,7 +23,12 @@ fn scenario() -> Scenario {
 pub async fn show() -> Result<()> {
     println!("A fleet of four shards, on a dev node with mock proofs:");
     let summary = run(&scenario(), |line| println!("   {line}")).await?;
-    ensure!(summary.unfinished().is_empty(), "not upgraded exactly once: {:?}", summary.unfinished());
+    ensure!(
+        summary.unfinished().is_empty() && summary.given_up() == 0,
+        "not upgraded exactly once: {:?}, given up with a reason: {}",
+        summary.unfinished(),
+        summary.given_up()
+    );
     println!("\n{}\n", table(&summary));
     println!(
         "   {} transactions, each in exactly one SingleProof at the tip. {} proofs of {} claims: {} made twice or for an upgrader\n   \
