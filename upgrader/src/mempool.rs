@@ -40,7 +40,9 @@ impl Known {
     /// Whether it may have changed since: with a new tip whatever it is. What shows no proof is the node's own, and its proof
     /// comes whenever the node has made it.
     fn is_stale(&self, tip: Digest, now: Duration) -> bool {
-        let may_be_proven = self.proof == ProofKind::Hidden && now.saturating_sub(self.looked) >= HIDDEN_FOR;
+        // The clock of the machine may be set back.
+        let rested = now.checked_sub(self.looked).is_none_or(|passed| passed >= HIDDEN_FOR);
+        let may_be_proven = self.proof == ProofKind::Hidden && rested;
         self.looked_at_tip != tip || may_be_proven
     }
 }

@@ -103,7 +103,7 @@ async fn offer(
             }
         }
         if began.elapsed() >= AGREEMENT {
-            return Err(NodeError::Unreachable("the node's tip is not the one that its blocks lead to".to_owned()).into());
+            return Err(NodeError::Nonsense("its tip is not the one that its blocks lead to".to_owned()).into());
         }
         // An error says that the engine is gone, and so are we, soon.
         let _ = tokio::time::timeout(AGREEMENT_PAUSE, ring.changed()).await;
