@@ -35,7 +35,7 @@ run() {
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv,noheader | tee "$out/device.txt"
     # One that fails does not keep the others from running.
     "$here/prover-pod" doctor 2>&1 | tee "$out/doctor.log" || failed=1
-    "$here/gpu-test" kernels proofs random 200 mixed 18 faults processes >"$out/tests.log" 2>&1 || failed=1
+    "$here/gpu-test" kernels proofs random 200 mixed 18 ahead faults processes >"$out/tests.log" 2>&1 || failed=1
     grep -v '^ok' "$out/tests.log"
     "$here/gpu-test" rates 20 2>&1 | tee "$out/rates.log" || failed=1
     "$here/gpu-bench" 10 22 5 --cpu 20 2>&1 | tee "$out/heights.log" || failed=1

@@ -3,7 +3,7 @@
 use triton_vm::aet::AlgebraicExecutionTrace;
 use triton_vm::prelude::{Claim, Proof, Stark};
 
-use crate::cuda::CudaStages;
+use crate::cuda::{Ahead, CudaStages, Uploader};
 use crate::error::{GpuError, ProtocolError};
 use crate::main_table::MainTable;
 use crate::plan::{self, Plan};
@@ -78,6 +78,19 @@ impl GpuProver {
     ) -> Result<Proof, GpuError> {
         let proof = prover::prove_main_table(&mut self.stages, claim, main, randomness, observer)?;
         self.checked(claim, proof)
+    }
+
+    /// What brings the next proof's table to the device while this prover makes a proof; for another thread.
+    ///
+    /// # Errors
+    /// If there is no page-locked memory for its buffers.
+    pub fn uploader(&self) -> Result<Uploader, GpuError> {
+        self.stages.uploader()
+    }
+
+    /// The next proof is the one whose table was uploaded ahead, or one whose table was not.
+    pub fn expect(&mut self, table: Option<Ahead>) {
+        self.stages.expect(table);
     }
 
     /// Make a small proof on the device and verify it, whatever the configuration says: what a service does before it

@@ -8,5 +8,6 @@ pub mod machine;
 pub mod pods;
 pub mod realnode;
 pub mod scenario;
+pub mod story;
 pub mod upgrade;
 pub mod upgraders;

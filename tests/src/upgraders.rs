@@ -34,7 +34,15 @@ pub fn fee_key() -> SpendingKey {
 /// # Errors
 /// None that can occur.
 pub fn fee_address() -> Result<String> {
-    fee_key().to_address().to_bech32m(NETWORK)
+    fee_address_on(NETWORK)
+}
+
+/// Its address on another network.
+///
+/// # Errors
+/// None that can occur.
+pub fn fee_address_on(network: Network) -> Result<String> {
+    fee_key().to_address().to_bech32m(network)
 }
 
 /// A running upgrader; killed when dropped.

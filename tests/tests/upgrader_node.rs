@@ -15,12 +15,13 @@ use neptune_rpc_api::api::rpc::SubmitTransactionError as Refusal;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use triton_vm::prelude::Digest;
+use triton_vm::prelude::{Digest, Proof};
 use upgrader::chain::can_prove_after;
 use upgrader::node::{NodeError, Nodes};
 use upgrader_fleet_tests::devnode::{Chain, DevNode};
-use upgrader_fleet_tests::pods::Pod;
+use upgrader_fleet_tests::pods::{Pod, binary};
 use upgrader_fleet_tests::upgraders::{Fleet, NETWORK, Upgrader};
+use upgrader_fleet_tests::{story, upgrade};
 
 fn coins(count: u32) -> NativeCurrencyAmount {
     NativeCurrencyAmount::coins(count)
@@ -185,5 +186,35 @@ async fn under_rules_that_it_cannot_prove_for_an_upgrader_idles_and_says_so() ->
     ensure!(ready.text().await?.contains(trouble));
     let explained = upgrader.get(&format!("/explain/{txid}")).await?;
     ensure!(explained["trouble"].as_str().is_some_and(|said| said.contains(trouble)), "{explained}");
+    Ok(())
+}
+
+/// Real proofs from end to end, made once on a GPU and stored: pod, upgrader and node each verify them as they would on the main
+/// net, and the node refuses what a network with mock proofs would take.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_real_proofs_a_collection_is_raised_updated_and_mined_by_the_real_rules() -> Result<()> {
+    let folder = story::folder();
+    let (mut chain, witness) = story::begin()?;
+    let transaction = story::stored(&folder, &witness)?;
+
+    chain.put(transaction.clone());
+    let node = DevNode::start(chain, "127.0.0.1:0").await?;
+    let nodes = Nodes::new([node.url()])?;
+    let another = std::fs::read(upgrade::folder().join("merge.bin"))?;
+    for wrong in [NeptuneProof::valid_mock(), bincode::deserialize::<Proof>(&another)?.into()] {
+        let proof = TransactionProof::SingleProof(wrong);
+        let refused = nodes.submit(Transaction { kernel: transaction.kernel.clone(), proof }).await;
+        ensure!(refused == Err(NodeError::Refused(Refusal::InvalidTransaction)), "{refused:?}");
+    }
+    drop(node);
+
+    // A device that makes these proofs in no time, and no others.
+    let (fake, proofs) = (binary("fake-worker")?, folder.to_str().context("is text")?);
+    let worker = ["--worker-program", fake.to_str().context("is text")?, "--memory-limit", "256Gi"];
+    let mut pod = Pod::start_at("127.0.0.1:0", &worker, &[("FAKE_WORKER_PROOFS", proofs)])?;
+    pod.ready().await?;
+    let (chain, _) = story::begin()?;
+    let fleet = story::tell(chain, transaction, pod, Duration::from_mins(2)).await?;
+    ensure!(fleet.node.submissions() == (2, 0), "{:?}", fleet.node.submissions());
     Ok(())
 }

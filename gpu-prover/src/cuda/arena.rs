@@ -94,6 +94,12 @@ impl Arena {
         self.used = 0;
     }
 
+    /// What is not handed out, as words.
+    pub(crate) fn spare(&self) -> Region<u64> {
+        let words = (self.size - self.used) / size_of::<u64>() as u64;
+        Region { address: self.base + self.used, length: words as usize, of: PhantomData }
+    }
+
     /// A region of `length` elements, uninitialized.
     ///
     /// # Errors

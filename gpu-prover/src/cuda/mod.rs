@@ -5,9 +5,10 @@
 //! halves of a FRI fold lie in one coset, and a plan that keeps fewer than eight cosets only computes some again.
 //!
 //! One arena is allocated for a proof and cut up before its first launch ([`arena`]); all work runs on one stream, in
-//! order. Launches are typed ([`launch`]) and assert shapes. Without a driver, a device, or kernels in this build, all
+//! order, but for the next proof's table, which is uploaded meanwhile ([`Uploader`]). Launches are typed ([`launch`]) and assert shapes. Without a driver, a device, or kernels in this build, all
 //! that happens is a [`crate::error::GpuError`].
 
+mod ahead;
 mod air;
 pub mod arena;
 mod blob;
@@ -26,6 +27,7 @@ mod quotient;
 mod stages;
 mod staging;
 
+pub use ahead::{Ahead, Uploader};
 pub use blob::{Resources, resources};
 pub use device::{Device, device_count};
 pub use stages::CudaStages;

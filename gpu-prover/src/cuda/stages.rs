@@ -1,10 +1,12 @@
 //! The prover's stages on a CUDA device.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use triton_vm::challenges::Challenges;
 use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 
+use super::ahead::{self, Ahead, Uploader, WaitingRoom};
 use super::air;
 use super::arena::{Arena, Region};
 use super::columns::Columns;
@@ -32,6 +34,9 @@ pub struct CudaStages {
     forced_plan: Option<Plan>,
     job: Option<Job>,
     profile: Option<Profile>,
+    room: Arc<WaitingRoom>,
+    /// The next proof's table, if it is on the device already.
+    arrived: Option<Ahead>,
 }
 
 /// Times of the steps of a proof, each waited for: the sum is a little more than an unprofiled proof takes.
@@ -55,8 +60,22 @@ impl CudaStages {
     pub fn new(ordinal: usize, plan: Option<Plan>) -> Result<Self, GpuError> {
         let device = Device::open(ordinal)?;
         let kernels = Kernels::load(&device)?;
-        let staging = Staging::new(&device)?;
-        Ok(Self { device, kernels, staging, arena: None, forced_plan: plan, job: None, profile: None })
+        let staging = Staging::new(device.context(), device.stream())?;
+        let room = Arc::default();
+        Ok(Self { device, kernels, staging, arena: None, forced_plan: plan, job: None, profile: None, room, arrived: None })
+    }
+
+    /// What brings the next proof's table to the device while a proof is made.
+    ///
+    /// # Errors
+    /// If there is no page-locked memory for its buffers.
+    pub fn uploader(&self) -> Result<Uploader, GpuError> {
+        Uploader::new(&self.device, Arc::clone(&self.room))
+    }
+
+    /// The next proof's table has been uploaded ahead.
+    pub fn expect(&mut self, table: Option<Ahead>) {
+        self.arrived = table;
     }
 
     /// The device.
@@ -81,14 +100,17 @@ impl CudaStages {
         if let Some(plan) = self.forced_plan {
             return Ok((plan, job::bytes(domains, plan)));
         }
-        let (free, _) = self.device.memory()?;
-        let free = free + self.arena.as_ref().map_or(0, Arena::size);
-        let usable = free.saturating_sub(HEADROOM);
-        let fits = Plan::fastest_first().map(|plan| (plan, job::bytes(domains, plan))).find(|&(_, b)| b <= usable);
-        fits.ok_or_else(|| {
+        let usable = self.usable()?;
+        ahead::fastest_plan(domains, usable).ok_or_else(|| {
             let needed = job::bytes(domains, Plan::CosetByCoset);
             GpuError::OutOfMemory { requested: needed, free: usable }
         })
+    }
+
+    /// Bytes that an arena may have.
+    fn usable(&self) -> Result<u64, GpuError> {
+        let (free, _) = self.device.memory()?;
+        Ok((free + self.arena.as_ref().map_or(0, Arena::size)).saturating_sub(HEADROOM))
     }
 
     /// Waits after each step from now on and notes its time, or no longer does.
@@ -380,13 +402,21 @@ impl Parts<'_> {
         self.fill("fill_aux_dual", &self.kernels.fill_aux_dual, main, aux, main.rows() - 1)
     }
 
-    fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, GpuError> {
+    fn commit_main(
+        &mut self,
+        main: &MainTable,
+        arrived: Option<Ahead>,
+        randomness: &RandomStreams,
+    ) -> Result<Digest, GpuError> {
         if main.domains() != &self.job.domains {
             return Err(ProtocolError::Internal("a table of another height than `begin` was told").into());
         }
         self.step("host")?;
         let original = self.job.main_values.part(0, NUM_ORIGINAL_MAIN_COLUMNS);
-        self.staging.upload(self.launcher.device(), original.region(), words(main.columns().as_slice()))?;
+        let stream = self.launcher.device().stream();
+        if !arrived.map_or(Ok(false), |table| table.move_to(main, original.region(), stream))? {
+            self.staging.upload(stream, original.region(), words(main.columns().as_slice()))?;
+        }
         self.step("main upload")?;
         self.derive_main_columns()?;
         self.step("main derived columns")?;
@@ -428,7 +458,7 @@ impl Parts<'_> {
             (batch_randomizer.as_slice(), aux.part(AUX_BASE_COLUMNS, 3), true),
         ] {
             let staged = workspace.slice(0, 3 * elements.len());
-            self.staging.upload(self.launcher.device(), staged, job::extension_words(elements))?;
+            self.staging.upload(self.launcher.device().stream(), staged, job::extension_words(elements))?;
             self.split(staged, target, bit_reversed)?;
         }
         self.step("aux upload")?;
@@ -469,9 +499,14 @@ impl Stages for CudaStages {
         if self.arena.as_ref().is_none_or(|arena| arena.size() < bytes) {
             // Freed before the new one is asked for: together they might not fit.
             before = None;
+            self.room.close();
             self.arena = None;
-            self.arena = Some(Arena::new(&self.device, bytes)?);
+            // Where there is memory to spare, the next proof's table can wait in it.
+            let with_room = bytes + ahead::table_bytes(domains);
+            let spacious = if with_room <= self.usable()? { Arena::new(&self.device, with_room).ok() } else { None };
+            self.arena = Some(spacious.map_or_else(|| Arena::new(&self.device, bytes), Ok)?);
         }
+        let usable = self.usable()?;
         if let Some(mut job) = before
             && (job.domains, job.plan) == (*domains, plan)
         {
@@ -480,13 +515,18 @@ impl Stages for CudaStages {
             return Ok(());
         }
         let arena = self.arena.as_mut().ok_or(ProtocolError::Internal("no arena"))?;
+        // A table that waits where this proof will work has to go first.
+        arena.clear();
+        self.room.make_way(arena.size() - bytes);
         let launcher = Launcher::new(&self.device)?;
         self.job = Some(Job::new(&launcher, arena, domains, plan)?);
+        self.room.open(arena, usable, self.forced_plan);
         Ok(())
     }
 
     fn commit_main(&mut self, main: &MainTable, randomness: &RandomStreams) -> Result<Digest, GpuError> {
-        self.parts()?.commit_main(main, randomness)
+        let arrived = self.arrived.take();
+        self.parts()?.commit_main(main, arrived, randomness)
     }
 
     fn commit_aux(&mut self, challenges: &Challenges, randomness: &RandomStreams) -> Result<Digest, GpuError> {

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUevent_flags;
-use cudarc::driver::{CudaContext, CudaEvent, result};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result};
 use rayon::prelude::*;
 
 use super::arena::Region;
-use super::device::{Device, driver};
+use super::device::driver;
 use crate::error::GpuError;
 
 /// Words of a buffer: 32 MiB.
@@ -40,23 +40,21 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    pub(crate) fn new(device: &Device) -> Result<Self, GpuError> {
-        device.context().bind_to_thread().map_err(driver("binding the context"))?;
-        let mut staging = Self { context: device.context().clone(), buffers: vec![], next: 0 };
+    pub(crate) fn new(context: &Arc<CudaContext>, stream: &CudaStream) -> Result<Self, GpuError> {
+        context.bind_to_thread().map_err(driver("binding the context"))?;
+        let mut staging = Self { context: context.clone(), buffers: vec![], next: 0 };
         for _ in 0..COUNT {
             // SAFETY: freed once, when the staging is dropped.
             let memory = unsafe { result::malloc_host(8 * BUFFER, 0) }.map_err(driver("allocating pinned memory"))?;
-            let free = device
-                .stream()
-                .record_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))
-                .map_err(driver("recording an event"))?;
+            let free =
+                stream.record_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING)).map_err(driver("recording an event"))?;
             staging.buffers.push(Buffer { memory: memory.cast(), free });
         }
         Ok(staging)
     }
 
     /// Copies `source` to the device in stream order. When this returns, `source` may change.
-    pub(crate) fn upload(&mut self, device: &Device, target: Region<u64>, source: &[u64]) -> Result<(), GpuError> {
+    pub(crate) fn upload(&mut self, stream: &CudaStream, target: Region<u64>, source: &[u64]) -> Result<(), GpuError> {
         assert_eq!(target.len(), source.len(), "upload of another length than the region");
         for (i, part) in source.chunks(BUFFER).enumerate() {
             let count = self.buffers.len();
@@ -68,9 +66,9 @@ impl Staging {
             pinned.par_chunks_mut(PIECE).zip(part.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
             let region = target.slice(i * BUFFER, part.len());
             // SAFETY: the region has room; the buffer is not written before `free`, recorded next, has happened.
-            unsafe { result::memcpy_htod_async(region.address(), pinned, device.stream().cu_stream()) }
+            unsafe { result::memcpy_htod_async(region.address(), pinned, stream.cu_stream()) }
                 .map_err(driver("copying to the device"))?;
-            buffer.free.record(device.stream()).map_err(driver("recording an event"))?;
+            buffer.free.record(stream).map_err(driver("recording an event"))?;
         }
         Ok(())
     }

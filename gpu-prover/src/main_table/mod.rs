@@ -15,6 +15,8 @@ mod program;
 mod ram;
 mod u32;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 use triton_air::table as air;
@@ -30,11 +32,21 @@ use crate::stages::{NUM_MAIN_COLUMNS, NUM_ORIGINAL_MAIN_COLUMNS};
 use crate::trace::Trace;
 
 /// The original columns of a padded main table, ready to be committed to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct MainTable {
     domains: Domains,
     columns: Matrix<BFieldElement>,
+    serial: u64,
 }
+
+/// Equal when they hold the same.
+impl PartialEq for MainTable {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.domains, &self.columns) == (&other.domains, &other.columns)
+    }
+}
+
+impl Eq for MainTable {}
 
 impl MainTable {
     /// Fill and pad all nine tables from an execution trace.
@@ -45,7 +57,7 @@ impl MainTable {
         let domains = Domains::new(aet.padded_height())?;
         let mut columns = Matrix::filled(domains.trace_length(), NUM_ORIGINAL_MAIN_COLUMNS, ZERO);
         Tables::new(&mut columns).fill_from_aet(aet);
-        Ok(Self { domains, columns })
+        Ok(Self::of(domains, columns))
     }
 
     /// Fill and pad all nine tables from our own, faster trace. The table is the same as from the crate's trace.
@@ -66,13 +78,23 @@ impl MainTable {
         let rows = domains.trace_length();
         let mut columns = Matrix::filled_in(memory, rows, NUM_ORIGINAL_MAIN_COLUMNS, ZERO);
         Tables::new(&mut columns).fill_from_trace(trace);
-        Ok(Self { domains, columns })
+        Ok(Self::of(domains, columns))
     }
 
     /// A table from columns that are filled and padded already, `None` if their shape does not fit the domains.
     pub fn from_columns(domains: Domains, columns: Matrix<BFieldElement>) -> Option<Self> {
         let fits = columns.rows() == domains.trace_length() && columns.columns() == NUM_ORIGINAL_MAIN_COLUMNS;
-        fits.then_some(Self { domains, columns })
+        fits.then(|| Self::of(domains, columns))
+    }
+
+    fn of(domains: Domains, columns: Matrix<BFieldElement>) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        Self { domains, columns, serial: SERIAL.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// What tells this table from all others of the process; only its clones, which hold the same, share it.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Give the memory back, for [`Self::from_trace_in`]. It still holds the witness.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gpu_prover::cuda::{Ahead, Uploader};
 use gpu_prover::domain::Domains;
 use gpu_prover::error::{GpuError, ProtocolError};
 use gpu_prover::gpu::{Config, GpuProver};
@@ -18,7 +19,7 @@ use gpu_prover::prover::Stage;
 use gpu_prover::randomness::Randomness;
 use gpu_prover::trace::{Heights, Trace, TraceError};
 use prover_api::{GpuInfo, HeightPlan, ProverJob};
-use tracing::error;
+use tracing::{error, warn};
 use triton_vm::prelude::*;
 
 use super::backend::{Cancelled, Facts, ProverBackend, Report, Traced};
@@ -43,6 +44,7 @@ pub struct GpuBackend {
 #[derive(Debug)]
 struct Gpu {
     prover: Mutex<GpuProver>,
+    uploader: Mutex<Uploader>,
     name: String,
     max_log2_height: u8,
     info: GpuInfo,
@@ -56,6 +58,8 @@ struct Filled {
     device: Arc<Gpu>,
     claim: Claim,
     main: MainTable,
+    /// The table's copy on the device, if there was room for it while another proof was made.
+    ahead: Option<Ahead>,
 }
 
 impl GpuBackend {
@@ -82,6 +86,7 @@ impl GpuBackend {
             name: device.name().to_owned(),
             max_log2_height: plans.last().map_or(0, |&(log2, _)| log2),
             info,
+            uploader: Mutex::new(prover.uploader()?),
             prover: Mutex::new(prover),
             lost: AtomicBool::new(false),
             moved: Mutex::default(),
@@ -193,7 +198,8 @@ impl ProverBackend for GpuBackend {
             log2_padded_height: trace.heights().padded_height().ilog2() as u8,
             limit: MAX_LOG2_HEIGHT,
         })?;
-        Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main }))
+        let ahead = if cancelled.is_set() { None } else { self.device.upload_ahead(&main) };
+        Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main, ahead }))
     }
 
     fn tick(&self) {
@@ -206,6 +212,19 @@ impl ProverBackend for GpuBackend {
             error!(device = self.device.name, seconds = STALL.as_secs(), "the device is at the same stage for too long");
         }
         self.device.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Gpu {
+    /// Uploads a table while another job has the device. Without one its own proof uploads it at once, and just as fast.
+    fn upload_ahead(&self, main: &MainTable) -> Option<Ahead> {
+        if lock(&self.moved).is_none() {
+            return None;
+        }
+        // Somebody else is at it: there is room for one.
+        let mut uploader = self.uploader.try_lock().ok()?;
+        // What is wrong with the device shows in the proof under way, and in the next one.
+        uploader.upload(main).inspect_err(|error| warn!(device = self.name, %error, "a table was not uploaded ahead")).ok()?
     }
 }
 
@@ -226,6 +245,7 @@ impl Traced for Filled {
             report(stage.name(), progress(stage));
             if cancelled.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
+        prover.expect(self.ahead);
         let result = prover.prove_main_table(&self.claim, &self.main, Randomness::Os, &mut observer);
         let proof = result.map_err(|error| failure_of(&error, gpu, &prover))?;
         drop(moving);

@@ -1,7 +1,13 @@
-//! A node for trying out upgraders: mock proofs, a wallet that pays itself, the JSON-RPC of neptune-core.
+//! A node for trying out upgraders: a wallet that pays itself, the JSON-RPC of neptune-core, blocks without proof of work.
 //!
 //! ```console
 //! $ dev-node --listen 127.0.0.1:9797 --arrivals 2 --block-interval 60
+//! ```
+//!
+//! On a network with real proofs, prover pods make those of its transactions, and it admits what the chain's rules accept:
+//!
+//! ```console
+//! $ dev-node --network testnet-7 --provers http://127.0.0.1:8080
 //! ```
 //!
 //! What it does has variables, too: `fleet local --devnet` hands its environment down.
@@ -10,26 +16,34 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
+use fleet::pods::PodArgs;
+use neptune_consensus::transaction::Transaction;
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use neptune_mutator_set::removal_record::absolute_index_set::AbsoluteIndexSet;
 use neptune_primitives::network::Network;
+use prover_api::client::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use upgrader::TxId;
+use upgrader::chain::can_prove_after;
 use upgrader::node::txid_of;
-use upgrader_fleet_tests::devnode::{Chain, DevNode};
+use upgrader_fleet_tests::devnode::{self, Chain, DevNode};
 use upgrader_fleet_tests::upgraders;
 
-/// A node for trying out upgraders: mock proofs, a wallet that pays itself, the JSON-RPC of neptune-core
+/// A node for trying out upgraders: a wallet that pays itself, the JSON-RPC of neptune-core, blocks without proof of work
 #[derive(Debug, Parser)]
 struct Options {
     /// Where to serve JSON-RPC
     #[arg(long, default_value = "127.0.0.1:9797")]
     listen: SocketAddr,
-    /// regtest or testnet-mock
+    /// regtest or testnet-mock with mock proofs, testnet-1 to testnet-255 with real ones
     #[arg(long, default_value = "regtest")]
     network: Network,
+    /// Prover pods that make its transactions' proofs on a network with real ones: http[s]://host:port, separated by commas
+    #[arg(long, value_name = "URLS", env = "DEV_NODE_PROVERS", value_delimiter = ',')]
+    provers: Vec<String>,
     /// Coins of 100 that its wallet begins with; each transaction spends one, each block brings one
     #[arg(long, env = "DEV_NODE_COINS", default_value_t = 100)]
     coins: usize,
@@ -72,12 +86,10 @@ struct Sent {
 }
 
 impl Sent {
-    fn send(&mut self, chain: &mut Chain, fee: NativeCurrencyAmount) -> Result<TxId> {
-        let txid = chain.send(fee)?;
-        self.count += 1;
+    /// Takes note of a transaction that was just put into the mempool.
+    fn note(&mut self, chain: &Chain, txid: TxId) {
         let input = chain.transaction(txid).and_then(|transaction| transaction.kernel.inputs.first());
         self.pending.extend(input.map(|input| (txid, input.absolute_indices)));
-        Ok(txid)
     }
 
     /// Mines a block with all that can be in it. Gives each transaction that it took, by the id that it was sent with and the id that
@@ -101,12 +113,59 @@ impl Sent {
     }
 }
 
-async fn run(options: Options) -> Result<()> {
-    let node = DevNode::start(Chain::new(options.network, options.coins)?, &options.listen.to_string()).await?;
-    println!("dev node on {} at {}", options.network, node.url());
-    if options.network == upgraders::NETWORK {
-        println!("an address that fees may go to: {}", upgraders::fee_address()?);
+/// How its transactions are proven.
+enum Proofs {
+    Mock,
+    /// By pods; a transaction comes back when it is proven.
+    Real {
+        pods: Client,
+        proven: mpsc::UnboundedSender<Result<Transaction>>,
+    },
+}
+
+impl Proofs {
+    fn of(options: &Options) -> Result<(Self, mpsc::UnboundedReceiver<Result<Transaction>>)> {
+        let (proven, receiver) = mpsc::unbounded_channel();
+        let proofs = match (options.network.use_mock_proof(), options.provers.is_empty()) {
+            (true, true) => Self::Mock,
+            (true, false) => bail!("--provers: {} has mock proofs, which need no pods; leave it out", options.network),
+            (false, true) => bail!("{} has real proofs: name the pods that make them with --provers", options.network),
+            (false, false) => {
+                let pods = PodArgs::at(options.provers.iter().cloned()).connect()?;
+                Self::Real { pods, proven }
+            }
+        };
+        ensure!(
+            can_prove_after(options.network, 0),
+            "nobody can prove for the first blocks of {}; take testnet-1 to testnet-255",
+            options.network
+        );
+        Ok((proofs, receiver))
     }
+
+    /// Sends a transaction, now or when its proofs are made. Gives its id in the first case.
+    fn send(&self, chain: &mut Chain, fee: NativeCurrencyAmount) -> Result<Option<TxId>> {
+        match self {
+            Self::Mock => Ok(Some(chain.send(fee)?)),
+            Self::Real { pods, proven } => {
+                let (witness, network) = (chain.spend(fee)?, chain.network());
+                let (pods, proven) = (pods.clone(), proven.clone());
+                tokio::spawn(async move {
+                    // Whoever waits for it is gone only when the process ends.
+                    let _ = proven.send(devnode::prove(&witness, &pods, network).await);
+                });
+                Ok(None)
+            }
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<()> {
+    let (proofs, mut proven) = Proofs::of(&options)?;
+    let chain = Chain::with_unproven_blocks(options.network, options.coins)?;
+    let node = DevNode::start(chain, &options.listen.to_string()).await?;
+    println!("dev node on {} at {}", options.network, node.url());
+    println!("an address that fees may go to: {}", upgraders::fee_address_on(options.network)?);
     let pause = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     let mut arrivals = tokio::time::interval(pause(60.0 / options.arrivals).max(Duration::from_millis(1)));
     let mut blocks = tokio::time::interval(pause(options.block_interval).max(Duration::from_millis(1)));
@@ -116,9 +175,27 @@ async fn run(options: Options) -> Result<()> {
     loop {
         let more = options.transactions.is_none_or(|most| sent.count < most);
         tokio::select! {
-            _ = arrivals.tick(), if more => match sent.send(&mut node.chain(), options.fee) {
-                Ok(txid) => println!("sent {txid}"),
-                Err(error) => eprintln!("dev-node: {error}"),
+            _ = arrivals.tick(), if more => {
+                let mut chain = node.chain();
+                match proofs.send(&mut chain, options.fee) {
+                    Ok(txid) => {
+                        sent.count += 1;
+                        if let Some(txid) = txid {
+                            sent.note(&chain, txid);
+                            println!("sent {txid}");
+                        }
+                    }
+                    Err(error) => eprintln!("dev-node: {error}"),
+                }
+            }
+            Some(proven) = proven.recv() => match proven {
+                Ok(transaction) => {
+                    let mut chain = node.chain();
+                    let txid = chain.put(transaction);
+                    sent.note(&chain, txid);
+                    println!("sent {txid}");
+                }
+                Err(error) => eprintln!("dev-node: a transaction is not proven: {error:#}"),
             },
             _ = blocks.tick() => {
                 let (mined, height) = {

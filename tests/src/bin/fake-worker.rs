@@ -1,6 +1,7 @@
 //! A worker that proves nothing: it returns stored proofs, whole or with one bit flipped. For tests of what leaves a pod.
 //!
 //! `FAKE_WORKER_FLIP` unset: stored proofs as they are. Set: one bit of each is flipped, another one each time.
+//! `FAKE_WORKER_PROOFS` names the folder of the stored proofs, when it is not that of the tests' leaf proofs.
 //! `FAKE_WORKER_SELF_TEST` names a file for the proof of the self-test: made when missing, so that a restart costs no proof.
 
 use std::collections::hash_map::DefaultHasher;
@@ -24,6 +25,7 @@ fn main() -> Result<()> {
         Ok(output.flush()?)
     };
     let flips = std::env::var_os("FAKE_WORKER_FLIP").is_some();
+    let proofs = std::env::var_os("FAKE_WORKER_PROOFS").map_or_else(fixtures::proofs, PathBuf::from);
     // A device that tests itself well and goes wrong later.
     let proof = self_test()?;
     let device = "fake".to_owned();
@@ -40,7 +42,7 @@ fn main() -> Result<()> {
             let job = order.job();
             match order {
                 ToWorker::Inspect { .. } => say(&FromWorker::Inspected { job, log2_padded_height: 9 }, &[])?,
-                ToWorker::Prove { .. } => match std::fs::read(fixtures::proofs().join(format!("{job}.bin"))) {
+                ToWorker::Prove { .. } => match std::fs::read(proofs.join(format!("{job}.bin"))) {
                     Ok(mut proof) => {
                         if flips {
                             eprintln!("fake-worker: bit {} of the proof of {job}", flip(&mut proof, &body));

@@ -7,7 +7,6 @@ use fleet::transaction::RULE_SET;
 use neptune_consensus::transaction::transaction_kernel::TransactionLustrationError;
 use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_mempool::tx_admission::{TxAdmissionError, admissible};
-use neptune_primitives::timestamp::Timestamp;
 use neptune_rpc_api::api::rpc::{RpcApi, RpcError, RpcResult, SubmitTransactionError};
 use neptune_rpc_api::model::block::header::TransactionKernelWithPriority;
 use neptune_rpc_api::model::json::JsonError;
@@ -130,12 +129,11 @@ impl RpcApi for Inner {
         fn submit_transaction_call(inner, request: SubmitTransactionRequest) -> SubmitTransactionResponse {
             let transaction: Transaction = request.transaction.into();
             loop {
-                let (recent, lustration, network) = {
+                let (recent, lustration, now, network) = {
                     let chain = inner.chain();
-                    (chain.recent().clone(), chain.lustration(), chain.network())
+                    (chain.recent().clone(), chain.lustration(), chain.now(), chain.network())
                 };
-                let admitted =
-                    admissible((&transaction).into(), &recent, lustration, false, Timestamp::now(), network, RULE_SET).await;
+                let admitted = admissible((&transaction).into(), &recent, lustration, false, now, network, RULE_SET).await;
                 let mut chain = inner.chain();
                 if chain.recent().tip_block_hash() != recent.tip_block_hash() {
                     continue; // judged against a chain that is no longer there

@@ -52,6 +52,8 @@ pub struct Chain {
     promised: HashSet<Digest>,
     lustration: Option<LustrationStatus>,
     seed: u64,
+    /// What time it is, where that is not the machine's: [`Chain::at`].
+    clock: Option<Timestamp>,
 }
 
 /// Why a block cannot be mined.
@@ -77,14 +79,32 @@ impl Chain {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_unproven_blocks(network: Network, coins: usize) -> Result<Self> {
+        Self::begin(network, coins, None)
+    }
+
+    fn begin(network: Network, coins: usize, clock: Option<Timestamp>) -> Result<Self> {
         let genesis = Block::genesis(network);
         let mutator_set = genesis.mutator_set_accumulator_after().map_err(|error| anyhow::anyhow!("{error}"))?;
         let mempool = Mempool::new(bytesize::ByteSize::gb(1), TxProvingCapability::PrimitiveWitness, &genesis);
         let recent = RecentMutatorSets::new(&genesis, network);
         let states = vec![State { block: genesis, mutator_set, coins: vec![] }];
-        let mut chain = Self { network, states, mempool, recent, promised: HashSet::new(), lustration: None, seed: 1 };
+        let mut chain = Self { network, states, mempool, recent, promised: HashSet::new(), lustration: None, seed: 1, clock };
         chain.mine_with(&[], coins)?;
         Ok(chain)
+    }
+
+    /// The same under a clock that stands still but for the target interval that each block takes: the same commands make the same
+    /// chain every time, and what was proven for it once is proven for ever.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn at(network: Network, coins: usize, clock: Timestamp) -> Result<Self> {
+        Self::begin(network, coins, Some(clock))
+    }
+
+    /// What time it is for the node.
+    pub fn now(&self) -> Timestamp {
+        self.clock.unwrap_or_else(Timestamp::now)
     }
 
     /// The network.
@@ -134,7 +154,7 @@ impl Chain {
         self.mempool.get(upstream_id(txid)?)
     }
 
-    /// Sends a transaction of the dev node's own, with a ProofCollection, into the mempool as if a peer had.
+    /// Sends a transaction of the dev node's own, with a ProofCollection of mock proofs, into the mempool as if a peer had.
     ///
     /// # Errors
     /// [`SpendError`].
@@ -162,13 +182,18 @@ impl Chain {
         found.map(|proven| self.put(proven)).is_some()
     }
 
-    fn put(&mut self, transaction: Transaction) -> TxId {
+    /// Puts a transaction into the mempool as if a peer had sent it and it had been admitted.
+    pub fn put(&mut self, transaction: Transaction) -> TxId {
         let txid = TxId::from(transaction.kernel.txid());
         self.mempool.insert(transaction, UpgradePriority::Irrelevant);
         txid
     }
 
-    fn spend(&mut self, fee: NativeCurrencyAmount) -> Result<PrimitiveWitness, SpendError> {
+    /// Spends one of the dev node's coins. The transaction is nowhere yet; [`Self::put`] it with its proofs.
+    ///
+    /// # Errors
+    /// [`SpendError`].
+    pub fn spend(&mut self, fee: NativeCurrencyAmount) -> Result<PrimitiveWitness, SpendError> {
         let tip = self.tip();
         // After a reorganization the mempool may restore what it had merged: its inputs are not free either.
         let is_free = |coin: &&Coin| {
@@ -180,7 +205,7 @@ impl Chain {
         let coin = free.ok_or(SpendError::NoCoin)?.clone();
         let mutator_set = tip.mutator_set.clone();
         self.seed += 1;
-        let witness = wallet::spend(&coin, &mutator_set, fee, Timestamp::now(), self.seed, self.lustration)?;
+        let witness = wallet::spend(&coin, &mutator_set, fee, self.now(), self.seed, self.lustration)?;
         self.promised.insert(coin.place.item_and_place());
         Ok(witness)
     }
@@ -235,7 +260,8 @@ impl Chain {
         let outputs: Vec<_> = rewards.iter().map(Output::addition_record).chain(paid).collect();
         let announcements = transactions.iter().flat_map(|transaction| transaction.kernel.announcements.clone()).collect();
         let fee = transactions.iter().fold(NativeCurrencyAmount::from_nau(0), |sum, transaction| sum + transaction.kernel.fee);
-        let now = Timestamp::now();
+        self.clock = self.clock.map(|clock| clock + self.network.target_block_interval());
+        let now = self.now();
         let kernel = TransactionKernelProxy {
             inputs: RemovalRecordList::pack(inputs.clone(), RULE_SET.allow_big_chunks()),
             outputs: outputs.clone(),

@@ -1,5 +1,8 @@
 //! Coins of the dev node, and transactions that spend them.
 
+use anyhow::Result;
+use fleet::transaction::{LeafJob, ProofCollectionPlan, VerifiedCollection};
+use futures::future::try_join_all;
 use neptune_consensus::block::pow::LustrationStatus;
 use neptune_consensus::transaction::announcement::Announcement;
 use neptune_consensus::transaction::primitive_witness::PrimitiveWitness;
@@ -13,8 +16,11 @@ use neptune_mutator_set::addition_record::AdditionRecord;
 use neptune_mutator_set::authenticated_item::AuthenticatedItem;
 use neptune_mutator_set::commit;
 use neptune_mutator_set::mutator_set_accumulator::MutatorSetAccumulator;
+use neptune_primitives::network::Network;
 use neptune_primitives::timestamp::Timestamp;
 use neptune_wallet::address::generation_address::GenerationSpendingKey;
+use prover_api::JobKind;
+use prover_api::client::{Client, JobBody, ProveOptions};
 use triton_vm::prelude::{Digest, Tip5};
 
 /// A UTXO of the dev node's with its place in the mutator set of some block.
@@ -116,4 +122,19 @@ pub fn unproven(witness: &PrimitiveWitness) -> Transaction {
 pub fn proven(witness: &PrimitiveWitness) -> Transaction {
     let collection = ProofCollection::produce_mock(witness, true);
     Transaction { kernel: witness.kernel.clone(), proof: TransactionProof::ProofCollection(collection) }
+}
+
+/// The transaction, backed by a ProofCollection that prover pods make, accepted by the network's rules.
+///
+/// # Errors
+/// When a pod makes no proof.
+pub async fn prove(witness: &PrimitiveWitness, pods: &Client, network: Network) -> Result<Transaction> {
+    let ProofCollectionPlan { jobs, frame } = ProofCollectionPlan::new(witness).await?;
+    let proof = |LeafJob { leaf, job }: LeafJob| async move {
+        let options = ProveOptions { kind: JobKind::Leaf, ..ProveOptions::default() };
+        anyhow::Ok((leaf, pods.prove(JobBody::from_job(&job)?, options).await?.proof))
+    };
+    let proofs = try_join_all(jobs.into_iter().map(proof)).await?.into_iter().collect();
+    let collection = VerifiedCollection::check(frame.assemble(proofs)?, network).await?.into_inner();
+    Ok(Transaction { kernel: witness.kernel.clone(), proof: TransactionProof::ProofCollection(collection) })
 }

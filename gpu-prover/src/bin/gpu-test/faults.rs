@@ -13,7 +13,7 @@ use gpu_prover::randomness::Randomness;
 use gpu_prover::workloads;
 use triton_vm::prelude::Stark;
 
-use crate::Report;
+use crate::{Report, holds};
 
 /// First argument of a process that breaks its context.
 const BREAK: &str = "--break-context";
@@ -62,10 +62,6 @@ pub fn all(stages: &mut CudaStages, report: &mut Report) -> Result<(), GpuError>
     report.say("and the next proof verifies", holds(prove(stages)?));
     report.say("a kernel that fails is a sticky error", sticky());
     Ok(())
-}
-
-fn holds(condition: bool) -> Result<(), String> {
-    if condition { Ok(()) } else { Err("it does not hold".into()) }
 }
 
 /// A process whose kernel writes where nothing is, and that tells what it saw.

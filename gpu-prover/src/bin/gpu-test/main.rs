@@ -1,8 +1,9 @@
 //! Tests of the CUDA prover on a device: every kernel against the CPU, whole proofs against the crate's, faults.
 //!
-//! `gpu-test [kernels] [proofs] [random N] [mixed LOG2] [faults] [processes] [rates LOG2]`; without arguments everything.
+//! `gpu-test [kernels] [proofs] [random N] [mixed LOG2] [ahead] [faults] [processes] [rates LOG2]`; without arguments everything.
 //! Needs no Rust on the host. Without a device it says so and succeeds, unless `REQUIRE_GPU=1`.
 
+mod ahead;
 mod faults;
 mod proofs;
 
@@ -55,6 +56,9 @@ fn run(stages: &mut CudaStages, arguments: &Arguments, report: &mut Report) -> R
     if arguments.want("mixed") {
         proofs::mixed(stages, arguments.number("mixed", MIXED_LOG2), report)?;
     }
+    if arguments.want("ahead") {
+        ahead::all(stages, report)?;
+    }
     if arguments.want("faults") {
         faults::all(stages, report)?;
     }
@@ -99,6 +103,10 @@ impl Arguments {
 }
 
 /// Prints and counts.
+fn holds(condition: bool) -> Result<(), String> {
+    if condition { Ok(()) } else { Err("it does not hold".into()) }
+}
+
 struct Report {
     failures: u32,
     passed: u32,
