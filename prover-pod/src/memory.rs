@@ -46,8 +46,8 @@ const GPU_HOST_BYTES_PER_ROW: u64 = 2 * 149 * 8 + 49 * 24 + 200;
 const GPU_AHEAD_BYTES_PER_ROW: u64 = 149 * 8 + 700;
 
 /// What a GPU worker takes of the host beside its jobs: code, kernels, the driver's context, page-locked buffers, and at most
-/// 1 GiB of traces from inspections.
-pub const GPU_WORKER_BYTES: u64 = 2 << 30;
+/// 2 GiB of traces from inspections.
+pub const GPU_WORKER_BYTES: u64 = 3 << 30;
 
 /// What a worker takes beside the rows: code, thread stacks, the job itself.
 const BASE_BYTES: u64 = 96 << 20;

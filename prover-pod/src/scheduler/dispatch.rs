@@ -30,12 +30,17 @@ impl Scheduler {
     /// The next job to get a slot, and where. A job that must wait for memory holds back all behind it: smaller jobs of less
     /// priority would otherwise pass it for ever.
     fn next_start(&self) -> Option<(JobId, WorkerId)> {
-        let free: Vec<WorkerId> = self.workers.iter().filter(|(_, worker)| worker.has_free_slot()).map(|(&id, _)| id).collect();
-        if free.is_empty() {
-            return None;
-        }
+        let mut free: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, worker)| worker.has_free_slot()).map(|(&id, _)| id).collect();
         for &(_, _, id) in &self.waiting {
+            if free.is_empty() {
+                return None;
+            }
             let Some(job) = self.jobs.get(&id) else { continue };
+            if self.is_left_to_gpus(id, job) {
+                // Nor may the CPU begin with one behind it: it may turn out to be the CPU's.
+                free.retain(|worker| self.workers.get(worker).is_some_and(|worker| worker.backend != Backend::Cpu));
+            }
             let Some(worker) = self.best_worker(job, &free) else { continue };
             return match job.log2_padded_height {
                 Some(height) if self.admit(id, worker, height, job.attempts > 0) == Admission::Wait => None,
@@ -161,8 +166,24 @@ impl Scheduler {
 
     /// The first waiting job that nobody has looked at.
     fn next_unknown(&self, lane: WorkerId) -> Option<JobId> {
+        let on_cpu = self.workers.get(&lane)?.backend == Backend::Cpu;
+        let may_look = |id: JobId, job: &Job| self.is_eligible(job, lane) && !(on_cpu && self.is_left_to_gpus(id, job));
         let mut unknown = self.unknown.iter().map(|&(_, _, id)| id);
-        unknown.find(|id| self.jobs.get(id).is_some_and(|job| self.is_eligible(job, lane)))
+        unknown.find(|&id| self.jobs.get(&id).is_some_and(|job| may_look(id, job)))
+    }
+
+    /// Whether the CPU leaves this job of unknown height to a GPU's worker to look at: that keeps the trace for the proof, which
+    /// otherwise runs the program again. So it is with the first of them, as many as the GPUs look at at once; behind them the CPU
+    /// helps.
+    fn is_left_to_gpus(&self, id: JobId, job: &Job) -> bool {
+        // One that failed on a GPU must not wait for it.
+        if job.log2_padded_height.is_some() || job.body().force_cpu || job.avoid.is_some() {
+            return false;
+        }
+        let gpus = || self.workers.iter().filter(|(_, worker)| worker.backend == Backend::Gpu && worker.usable());
+        let is_looked_at = job.phase.worker().is_some_and(|at| gpus().any(|(&gpu, _)| gpu == at));
+        let lanes = gpus().map(|(_, worker)| worker.max_lanes).sum();
+        is_looked_at || self.unknown.iter().take(lanes).any(|&(_, _, first)| first == id)
     }
 
     /// The first waiting job that should be traced ahead on `lane`, while the worker and the host's memory have room for it. The

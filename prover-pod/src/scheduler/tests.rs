@@ -665,6 +665,27 @@ fn the_next_job_is_traced_while_the_gpu_proves_and_starts_from_its_trace() {
 }
 
 #[test]
+fn the_cpu_leaves_the_first_jobs_to_the_gpu_whose_worker_keeps_their_traces() {
+    let mut world = World::new(config(), &[Backend::Cpu, Backend::Gpu]);
+    for n in 0..6 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(&wish).expect("accepted");
+    }
+    let inspected = |world: &World, worker: u32| {
+        let by = |effect: &Effect| match effect {
+            Effect::Inspect { worker: at, job, .. } if *at == WorkerId(worker) => Some(*job),
+            _ => None,
+        };
+        world.effects.iter().filter_map(by).collect::<Vec<_>>()
+    };
+    let (by_cpu, by_gpu) = (inspected(&world, 0), inspected(&world, 1));
+    assert_eq!(by_gpu[..2], [job(0), job(1)], "{by_gpu:?}");
+    assert!(by_cpu.iter().all(|job| !by_gpu.contains(job)), "nobody is looked at twice: {by_cpu:?}, {by_gpu:?}");
+    world.run_out();
+    assert!(!inspected(&world, 0).contains(&job(0)));
+}
+
+#[test]
 fn an_urgent_job_takes_the_place_of_a_trace_and_the_gpu_next() {
     let mut world = World::new(config(), &[Backend::Gpu]);
     for n in 0..2 {

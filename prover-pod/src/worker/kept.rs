@@ -9,9 +9,9 @@ use triton_vm::prelude::Claim;
 
 use crate::scheduler::BodyId;
 
-/// Bytes of traces kept together; one of a transaction's SingleProof takes most of it. Part of what a GPU worker counts for
+/// Bytes of traces kept together; a paid raise begins with two SingleProofs, and the larger takes most of a gibibyte. Part of what a GPU worker counts for
 /// ([`crate::memory::GPU_WORKER_BYTES`]).
-const MAX_BYTES: usize = 1 << 30;
+const MAX_BYTES: usize = 2 << 30;
 
 /// How long a trace is kept. It holds the witness of a job that may have been cancelled meanwhile.
 const KEPT_FOR: Duration = Duration::from_mins(1);
