@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::build::{COMPONENT_LABEL, FLEET_LABEL, PROVER_PORT, TLS_LABEL, UPGRADER_PORT};
+use crate::build::{PROVER_PORT, UPGRADER_PORT};
 use crate::caches::Trigger;
+use crate::facts::PodFacts;
 use crate::metrics::Metrics;
 use crate::reconcile::Guarded;
+use crate::shelf::Shelf;
 use crate::token::Tokens;
 
 /// Questions without a good answer after which a pod counts as lost.
@@ -119,7 +120,7 @@ pub struct Poller {
     /// For questions.
     pub client: reqwest::Client,
     /// Whom to ask.
-    pub pods: Store<Pod>,
+    pub pods: Shelf<PodFacts>,
     /// Where answers go.
     pub answers: Answers,
     /// Who is told of changes.
@@ -142,8 +143,8 @@ impl Poller {
                 () = stop.cancelled() => return,
                 _ = clock.tick() => {}
             }
-            let pods = self.pods.state();
-            let known: HashSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            let pods = self.pods.all();
+            let known: HashSet<&str> = pods.iter().map(|pod| pod.uid()).collect();
             self.answers.retain(|uid| known.contains(uid));
             futures::stream::iter(pods)
                 .for_each_concurrent(AT_ONCE, |pod| {
@@ -154,7 +155,7 @@ impl Poller {
         }
     }
 
-    async fn ask(&self, pod: &Pod) {
+    async fn ask(&self, pod: &PodFacts) {
         let Some(target) = Target::of(pod, self.through.as_deref()) else { return };
         let (good, load) = match target.component {
             Component::Upgrader => {
@@ -227,32 +228,26 @@ struct Target {
 impl Target {
     /// Whom to ask: pods that the kubelet finds ready, and upgraders that run and are not, for why. Other pods need no second
     /// opinion.
-    fn of(pod: &Pod, through: Option<&str>) -> Option<Self> {
-        let labels = pod.metadata.labels.as_ref()?;
-        let status = pod.status.as_ref()?;
-        let ready =
-            status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    fn of(pod: &PodFacts, through: Option<&str>) -> Option<Self> {
         // Stock nodes, which run in StatefulSets, have nothing to ask by HTTP.
-        let is_node = labels.contains_key("apps.kubernetes.io/pod-index");
-        if is_node || pod.metadata.deletion_timestamp.is_some() {
+        if pod.in_set || pod.is_going() {
             return None;
         }
-        let (component, port) = match labels.get(COMPONENT_LABEL)?.as_str() {
-            "upgrader" if ready || status.phase.as_deref() == Some("Running") => (Component::Upgrader, UPGRADER_PORT),
-            "prover" if ready => (Component::Prover, PROVER_PORT),
+        let (component, port) = match pod.component.as_deref()? {
+            "upgrader" if pod.ready || pod.running => (Component::Upgrader, UPGRADER_PORT),
+            "prover" if pod.ready => (Component::Prover, PROVER_PORT),
             _ => return None,
         };
-        let (name, namespace) = (pod.metadata.name.as_deref()?, pod.metadata.namespace.as_deref()?);
-        let tls = labels.contains_key(TLS_LABEL);
+        let (name, namespace) = (&pod.facts.name, &pod.facts.namespace);
         let base = if let Some(template) = through {
             template.replace("{namespace}", namespace).replace("{pod}", name).replace("{port}", &port.to_string())
         } else {
-            let address = status.pod_ip.as_deref()?;
+            let address = pod.address.as_deref()?;
             let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-            format!("{}://{host}:{port}", if tls { "https" } else { "http" })
+            format!("{}://{host}:{port}", if pod.tls { "https" } else { "http" })
         };
-        let fleet = ObjectRef::new(labels.get(FLEET_LABEL)?).within(namespace);
-        Some(Self { component, tls, ready, uid: pod.metadata.uid.clone()?, base, fleet })
+        let fleet = ObjectRef::new(pod.facts.fleet.as_deref()?).within(namespace);
+        Some(Self { component, tls: pod.tls, ready: pod.ready, uid: pod.uid().to_owned(), base, fleet })
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::announce::Announcer;
 use crate::build::{BuildError, Defaults, Fleet, Object};
-use crate::caches::{Caches, belongs};
+use crate::caches::Caches;
 use crate::error::{Class, Error};
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
@@ -51,9 +51,9 @@ const COUNTS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Notes {
     /// What the last look found.
-    status: Option<UpgraderFleetStatus>,
+    status: Option<Arc<UpgraderFleetStatus>>,
     /// What was written last: it may lag in counts.
-    said: Option<UpgraderFleetStatus>,
+    said: Option<Arc<UpgraderFleetStatus>>,
     written: Option<Instant>,
     secret_read: Option<Instant>,
     scaling: BTreeMap<String, (Memory, Instant)>,
@@ -176,8 +176,9 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
 
     // Dereference.
     let now = Timestamp::now();
-    let before = context.with_notes(&uid, |notes| notes.status.clone()).or_else(|| resource.status.clone());
-    let observed = seen(&fleet, &uid, before.as_ref(), context, now);
+    let noted = context.with_notes(&uid, |notes| notes.status.clone());
+    let before = noted.as_deref().or(resource.status.as_ref());
+    let observed = seen(&fleet, &uid, before, context, now);
 
     // Validate. What is there already goes on as it is.
     let violations = resource.violations();
@@ -227,7 +228,7 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
         desired: &counts,
         trouble,
         changed,
-        before: before.as_ref(),
+        before,
         now: Time(now),
     };
     let (status, changes, numbers) = status::status(&input);
@@ -244,14 +245,12 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
 
 /// The fleet's own objects and pods.
 fn seen(fleet: &Fleet<'_>, uid: &str, before: Option<&UpgraderFleetStatus>, context: &Context, now: Timestamp) -> Observed {
-    let own = |meta: &kube::api::ObjectMeta| meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid);
     let (namespace, name, caches) = (fleet.namespace, fleet.name, &context.caches);
-    let mut deployments = caches.deployments.of_fleet(namespace, name);
-    deployments.retain(|object| own(&object.metadata));
-    let mut sets = caches.stateful_sets.of_fleet(namespace, name);
-    sets.retain(|object| own(&object.metadata));
+    let mut workloads = caches.deployments.of_fleet(namespace, name);
+    workloads.extend(caches.stateful_sets.of_fleet(namespace, name));
+    workloads.retain(|found| !found.facts.live.deleting && found.facts.belongs(name, uid));
     let pods = caches.pods.of_fleet(namespace, name);
-    observe(&deployments, &sets, &pods, &context.answers, before, now)
+    observe(&workloads, &pods, &context.answers, before, now)
 }
 
 fn wish(resource: &UpgraderFleet, revision: String) -> Wanted {
@@ -427,19 +426,20 @@ async fn say(
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
     let (said, age) = context.with_notes(uid, |notes| (notes.said.clone(), notes.written.map(|at| at.elapsed())));
-    let said = said.or_else(|| resource.status.clone());
-    if said.as_ref() == Some(&status) {
+    let said = said.as_deref().or(resource.status.as_ref());
+    if said == Some(&status) {
         return Ok(None);
     }
-    let every = pace(said.as_ref(), &status);
+    let status = Arc::new(status);
+    let every = pace(said, &status);
     if let Some(wait) = age.and_then(|age| every.checked_sub(age)).filter(|wait| !wait.is_zero()) {
         context.with_notes(uid, |notes| notes.status = Some(status));
         return Ok(Some(wait));
     }
-    let body = serde_json::to_value(&status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
+    let body = serde_json::to_value(&*status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
     context.writer.status(fleet.namespace, fleet.name, &body).await?;
     context.with_notes(uid, |notes| {
-        notes.said = Some(status.clone());
+        notes.said = Some(Arc::clone(&status));
         notes.status = Some(status);
         notes.written = Some(Instant::now());
     });
@@ -515,7 +515,7 @@ async fn unreadable(guarded: &Guarded, error: &str, meta: &kube::api::ObjectMeta
     let status = UpgraderFleetStatus { observed_generation: Some(generation), conditions, ..UpgraderFleetStatus::default() };
     let said = context.with_notes(&uid, |notes| {
         let same = notes.status.as_ref().is_some_and(|before| before.observed_generation == Some(generation));
-        notes.status = Some(status.clone());
+        notes.status = Some(Arc::new(status.clone()));
         same
     });
     if !said {
