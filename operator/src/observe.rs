@@ -56,6 +56,15 @@ pub struct Observed {
     pub provers: BTreeMap<String, Provers>,
 }
 
+impl Observed {
+    /// Whether there are workloads whose pods are not ready although they should be.
+    pub fn waits(&self) -> bool {
+        let is_ready = |shard: &Shard| matches!(shard.workload.health, Health::Ready { .. });
+        self.shards.values().any(|shard| !shard.workload.stopped && !is_ready(shard))
+            || self.provers.values().any(|kind| kind.ready < kind.pods - kind.unschedulable)
+    }
+}
+
 /// Looks at the objects of one fleet.
 pub fn observe(
     workloads: &[Arc<facts::Workload>],

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fleet_api::UpgraderFleet;
-use fleet_api::v1alpha1::{ConditionType, ShardPhase, UpgraderFleetStatus, condition, set_condition};
+use fleet_api::v1alpha1::{ConditionType, ShardPhase, UpgraderFleetStatus, UpgraderMode, condition, set_condition};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -42,6 +42,8 @@ const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
+/// And while pods do not get ready: without the Secret, which somebody may have deleted, none does.
+const SECRET_EVERY_WHILE_PODS_WAIT: Duration = Duration::from_secs(30);
 /// How often the status is written for nothing but another length of the queue.
 const QUEUE_EVERY: Duration = Duration::from_secs(15);
 /// How often it is written for counts alone: pods get ready one after the other, and each would be a write.
@@ -56,6 +58,8 @@ struct Notes {
     said: Option<Arc<UpgraderFleetStatus>>,
     written: Option<Instant>,
     secret_read: Option<Instant>,
+    /// Whether the last look left the status to this one.
+    put_off: bool,
     scaling: BTreeMap<String, (Memory, Instant)>,
     failures: u32,
 }
@@ -233,6 +237,15 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     };
     let (status, changes, numbers) = status::status(&input);
     context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
+    // What was changed comes back by its watch, and with it a look that knows more. Only once: whoever undoes each change of ours
+    // must not keep the status from being written.
+    let put_off = context.with_notes(&uid, |notes| {
+        notes.put_off = changed && failure.is_none() && !notes.put_off;
+        notes.put_off
+    });
+    if put_off {
+        return Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource).min(SOON)));
+    }
     let unsaid = say(resource, &fleet, &uid, status, &changes, context).await?;
     if let Some(error) = failure {
         return Err(error);
@@ -263,7 +276,9 @@ fn wish(resource: &UpgraderFleet, revision: String) -> Wanted {
         suspend: resource.spec.suspend,
         max_surge: usize::try_from(upgraders.max_surge).unwrap_or(1),
         max_unavailable: usize::try_from(upgraders.max_unavailable).unwrap_or(1),
-        takeover_after: upgraders.failover.enabled.then(|| u64::from(upgraders.failover.takeover_after_seconds.unsigned_abs())),
+        // The substitute of a stock node would begin with an empty volume: it upgrades nothing for days, and the volume stays.
+        takeover_after: (upgraders.failover.enabled && upgraders.mode == UpgraderMode::Standalone)
+            .then(|| u64::from(upgraders.failover.takeover_after_seconds.unsigned_abs())),
     }
 }
 
@@ -315,7 +330,7 @@ async fn write(
 
     // What pods need goes first: without its account a pod is refused, without its Secret it waits.
     let (secret, others) =
-        tokio::join!(secrets(fleet, uid, context), at_once(others, |object| apply(fleet, object, observed, context)));
+        tokio::join!(secrets(fleet, uid, observed, context), at_once(others, |object| apply(fleet, object, observed, context)));
     let (written, taken) = tokio::join!(
         at_once(workloads, |object| apply(fleet, object, observed, context)),
         at_once(steps.to_vec(), |step| take(fleet, step, observed, context))
@@ -343,10 +358,12 @@ async fn at_once<I, T, F: Future<Output = Result<T, Error>>>(items: Vec<I>, act:
 }
 
 /// Sees to the fleet's Secret, when it is due.
-async fn secrets(fleet: &Fleet<'_>, uid: &str, context: &Context) -> Result<(), Error> {
-    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
+async fn secrets(fleet: &Fleet<'_>, uid: &str, observed: &Observed, context: &Context) -> Result<(), Error> {
+    let every = if observed.waits() { SECRET_EVERY_WHILE_PODS_WAIT } else { SECRET_EVERY };
+    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= every));
     if due {
-        token::ensure(&context.writer, &context.tokens, fleet, context.token_every).await?;
+        let new = fleet.resource.status.is_none() && observed.shards.is_empty();
+        token::ensure(&context.writer, &context.tokens, fleet, context.token_every, new).await?;
         context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now()));
     }
     Ok(())
@@ -478,7 +495,7 @@ fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
 }
 
 fn next_look(wanted: Option<&Wanted>, observed: &Observed, resource: &UpgraderFleet) -> Duration {
-    let mut next = RESYNC;
+    let mut next = if observed.waits() { SECRET_EVERY_WHILE_PODS_WAIT } else { RESYNC };
     let takeover = wanted.and_then(|wanted| wanted.takeover_after);
     for (key, shard) in &observed.shards {
         let wait = match (shard.workload.health, takeover) {
@@ -536,6 +553,17 @@ mod tests {
         assert!((seconds(Class::Transient, 3) - 4.0).abs() < 1e-9);
         assert!((seconds(Class::Transient, 1000) - 60.0).abs() < 1e-9);
         assert!(seconds(Class::Conflict, 1) < seconds(Class::Transient, 1));
+    }
+
+    #[test]
+    fn a_stock_node_has_no_substitute() {
+        let wish_of = |mode: &str| {
+            let node = serde_json::json!({ "deploy": { "image": "neptune-core:1", "walletSecret": { "name": "wallet" } } });
+            let spec = serde_json::json!({ "network": "main", "node": node, "upgraders": { "mode": mode, "shards": 2 } });
+            wish(&UpgraderFleet::new("prod", serde_json::from_value(spec).expect("a specification")), String::new())
+        };
+        assert_eq!(wish_of("Standalone").takeover_after, Some(20));
+        assert_eq!(wish_of("Node").takeover_after, None);
     }
 
     #[test]

@@ -103,7 +103,8 @@ pub struct Gobbling {
     pub min_fee: String,
 }
 
-/// What happens when a shard dies: its transactions go to a substitute until it is back.
+/// What happens when a shard dies: its transactions go to a substitute until it is back. In mode `Standalone` only: the substitute
+/// of a stock node would have to synchronise first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failover {
