@@ -40,6 +40,11 @@ pub struct Caches {
     watches: Arc<Vec<(String, Arc<AtomicBool>)>>,
 }
 
+/// How to list: whole objects are large, and those of one page are in memory together, for each kind at the same time.
+pub fn few_at_once() -> watcher::Config {
+    watcher::Config::default().page_size(50)
+}
+
 /// A fleet that has to be looked at.
 pub type Trigger = UnboundedSender<ObjectRef<Guarded>>;
 
@@ -58,8 +63,8 @@ impl Caches {
             watches.push((name.to_owned(), Arc::clone(&flag)));
             flag
         };
-        let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
-        let of_fleet = watcher::Config::default().labels(FLEET_LABEL);
+        let ours = few_at_once().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+        let of_fleet = few_at_once().labels(FLEET_LABEL);
 
         let (pods, filler) = Shelf::new();
         spawn(watcher(api::<Pod>(client, namespace), of_fleet), PodFacts::of, filler, trigger, stop, ready("pods"));

@@ -42,8 +42,8 @@ const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
-/// And while pods do not get ready: without the Secret, which somebody may have deleted, none does.
-const SECRET_EVERY_WHILE_PODS_WAIT: Duration = Duration::from_secs(30);
+/// And when pods have not got ready for as long: without the Secret, which somebody may have deleted, none does.
+const SECRET_EVERY_WHILE_PODS_WAIT: Duration = Duration::from_mins(1);
 /// How often the status is written for nothing but another length of the queue.
 const QUEUE_EVERY: Duration = Duration::from_secs(15);
 /// How often it is written for counts alone: pods get ready one after the other, and each would be a write.
@@ -58,6 +58,8 @@ struct Notes {
     said: Option<Arc<UpgraderFleetStatus>>,
     written: Option<Instant>,
     secret_read: Option<Instant>,
+    /// Since when pods are not ready that should be.
+    waiting: Option<Instant>,
     /// Whether the last look left the status to this one.
     put_off: bool,
     scaling: BTreeMap<String, (Memory, Instant)>,
@@ -359,8 +361,12 @@ async fn at_once<I, T, F: Future<Output = Result<T, Error>>>(items: Vec<I>, act:
 
 /// Sees to the fleet's Secret, when it is due.
 async fn secrets(fleet: &Fleet<'_>, uid: &str, observed: &Observed, context: &Context) -> Result<(), Error> {
-    let every = if observed.waits() { SECRET_EVERY_WHILE_PODS_WAIT } else { SECRET_EVERY };
-    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= every));
+    let due = context.with_notes(uid, |notes| {
+        notes.waiting = observed.waits().then(|| notes.waiting.unwrap_or_else(Instant::now));
+        let long = notes.waiting.is_some_and(|since| since.elapsed() >= SECRET_EVERY_WHILE_PODS_WAIT);
+        let every = if long { SECRET_EVERY_WHILE_PODS_WAIT } else { SECRET_EVERY };
+        notes.secret_read.is_none_or(|at| at.elapsed() >= every)
+    });
     if due {
         let new = fleet.resource.status.is_none() && observed.shards.is_empty();
         token::ensure(&context.writer, &context.tokens, fleet, context.token_every, new).await?;

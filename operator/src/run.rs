@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::announce::Announcer;
 use crate::args::Run;
 use crate::build::{Defaults, MANAGER};
-use crate::caches::Caches;
+use crate::caches::{Caches, few_at_once};
 use crate::http::{LogFilter, Probes, serve};
 use crate::kinds::Kind;
 use crate::lease::Candidate;
@@ -114,7 +114,7 @@ pub async fn run(args: Run, filter: Option<LogFilter>) -> anyhow::Result<Ending>
     let (fleets, writer) = reflector::store();
     let forgetting = Arc::clone(&context);
     // A fleet goes without a word where nothing holds its deletion up: then the watch alone tells.
-    let watch = watcher(api, watcher::Config::default()).modify(slim).reflect(writer).inspect(move |event| {
+    let watch = watcher(api, few_at_once()).modify(slim).reflect(writer).inspect(move |event| {
         if let Ok(watcher::Event::Delete(gone)) = event {
             forgetting.forget(gone.meta());
         }
