@@ -66,7 +66,7 @@ pub struct UpgradersSpec {
     #[serde(default = "default_max_num_proofs")]
     #[schemars(range(min = 1, max = 256))]
     pub max_num_proofs: i32,
-    /// What happens when a shard dies.
+    /// What happens when a shard dies, in mode `Standalone`. A stock node has no substitute: it would have to synchronise first.
     #[serde(default)]
     pub failover: Failover,
     /// Shards that may start at once during a resize, 1 to 128. Default: 4.
@@ -103,8 +103,7 @@ pub struct Gobbling {
     pub min_fee: String,
 }
 
-/// What happens when a shard dies: its transactions go to a substitute until it is back. In mode `Standalone` only: the substitute
-/// of a stock node would have to synchronise first.
+/// What happens when a shard dies: its transactions go to a substitute until it is back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failover {
