@@ -1,4 +1,4 @@
-//! What the API server has, kept up to date by watches. Only what is needed is kept: of most objects the metadata.
+//! What the API server has, kept up to date by watches. Only [`facts`](crate::facts) are kept, not the objects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use futures::channel::mpsc::UnboundedSender;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
@@ -18,25 +18,31 @@ use kube::{Api, Client, Resource};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::build::{FLEET_LABEL, HASH_ANNOTATION, MANAGER};
+use crate::build::{FLEET_LABEL, MANAGER};
+use crate::facts::{Fact, Facts, PodFacts, Workload};
 use crate::kinds::Kind;
 use crate::reconcile::Guarded;
 use crate::shelf::{Filler, Shelf};
-use crate::writer::{Live, token};
+use crate::writer::Live;
 
 type Meta = PartialObjectMeta<DynamicObject>;
 
 /// All watched objects.
 #[derive(Clone)]
 pub struct Caches {
-    /// Pods of fleets, without what their specification says about containers.
-    pub pods: Shelf<Pod>,
-    /// Deployments of fleets, without their pod templates.
-    pub deployments: Shelf<Deployment>,
-    /// StatefulSets of fleets, without their pod templates.
-    pub stateful_sets: Shelf<StatefulSet>,
-    metadata: Arc<BTreeMap<Kind, Shelf<Meta>>>,
+    /// Pods of fleets.
+    pub pods: Shelf<PodFacts>,
+    /// Deployments of fleets.
+    pub deployments: Shelf<Workload>,
+    /// StatefulSets of fleets.
+    pub stateful_sets: Shelf<Workload>,
+    metadata: Arc<BTreeMap<Kind, Shelf<Facts>>>,
     watches: Arc<Vec<(String, Arc<AtomicBool>)>>,
+}
+
+/// How to list: whole objects are large, and those of one page are in memory together, for each kind at the same time.
+pub fn few_at_once() -> watcher::Config {
+    watcher::Config::default().page_size(50)
 }
 
 /// A fleet that has to be looked at.
@@ -57,24 +63,17 @@ impl Caches {
             watches.push((name.to_owned(), Arc::clone(&flag)));
             flag
         };
-        let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
-        let of_fleet = watcher::Config::default().labels(FLEET_LABEL);
+        let ours = few_at_once().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+        let of_fleet = few_at_once().labels(FLEET_LABEL);
 
-        let (pods, filler) = Shelf::new(());
-        let stream = watcher(api::<Pod>(client, namespace), of_fleet).default_backoff().modify(slim_pod);
-        spawn(stream, filler, trigger, stop, ready("pods"));
-        let (deployments, filler) = Shelf::new(());
-        let stream = watcher(api::<Deployment>(client, namespace), ours.clone()).default_backoff().modify(|deployment| {
-            deployment.metadata.managed_fields = None;
-            deployment.spec.template.spec = None;
-        });
-        spawn(stream, filler, trigger, stop, ready("deployments"));
-        let (stateful_sets, filler) = Shelf::new(());
-        let stream = watcher(api::<StatefulSet>(client, namespace), ours.clone()).default_backoff().modify(|set| {
-            set.metadata.managed_fields = None;
-            set.spec.template.spec = None;
-        });
-        spawn(stream, filler, trigger, stop, ready("statefulsets"));
+        let (pods, filler) = Shelf::new();
+        spawn(watcher(api::<Pod>(client, namespace), of_fleet), PodFacts::of, filler, trigger, stop, ready("pods"));
+        let (deployments, filler) = Shelf::new();
+        let watch = watcher(api::<Deployment>(client, namespace), ours.clone());
+        spawn(watch, Workload::of_deployment, filler, trigger, stop, ready("deployments"));
+        let (stateful_sets, filler) = Shelf::new();
+        let watch = watcher(api::<StatefulSet>(client, namespace), ours.clone());
+        spawn(watch, Workload::of_set, filler, trigger, stop, ready("statefulsets"));
 
         let mut metadata = BTreeMap::new();
         for kind in Kind::ALL {
@@ -88,10 +87,10 @@ impl Caches {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            let (shelf, filler) = Shelf::new(resource);
+            let (shelf, filler) = Shelf::new();
             metadata.insert(kind, shelf);
-            let stream = watcher(api, ours.clone()).default_backoff().modify(|object| object.metadata.managed_fields = None);
-            spawn(stream, filler, trigger, stop, ready(kind.plural()));
+            let read = |object: &Meta| Facts::of(&object.metadata);
+            spawn(watcher(api, ours.clone()), read, filler, trigger, stop, ready(kind.plural()));
         }
         Self { pods, deployments, stateful_sets, metadata: Arc::new(metadata), watches: Arc::new(watches) }
     }
@@ -116,41 +115,26 @@ impl Caches {
     /// The object of this name, as far as a writer needs to know it.
     pub fn live(&self, kind: Kind, namespace: &str, name: &str) -> Option<Live> {
         match kind {
-            Kind::Deployment => self.deployments.get(namespace, name).map(|found| live(&found.metadata)),
-            Kind::StatefulSet => self.stateful_sets.get(namespace, name).map(|found| live(&found.metadata)),
-            _ => self.metadata.get(&kind)?.get(namespace, name).map(|found| live(&found.metadata)),
+            Kind::Deployment => self.deployments.get(namespace, name).map(|found| found.facts.live.clone()),
+            Kind::StatefulSet => self.stateful_sets.get(namespace, name).map(|found| found.facts.live.clone()),
+            _ => self.metadata.get(&kind)?.get(namespace, name).map(|found| found.live.clone()),
         }
     }
 
     /// All objects of a fleet, by kind and name.
     pub fn of_fleet(&self, namespace: &str, fleet: &str, uid: &str) -> Vec<(Kind, String, Live)> {
         let mut found = Vec::new();
-        let mut keep = |kind, meta: &ObjectMeta| {
-            if belongs(meta, fleet, uid) {
-                found.push((kind, meta.name.clone().unwrap_or_default(), live(meta)));
+        let mut keep = |kind, facts: &Facts| {
+            if facts.belongs(fleet, uid) {
+                found.push((kind, facts.name.clone(), facts.live.clone()));
             }
         };
-        self.deployments.of_fleet(namespace, fleet).iter().for_each(|object| keep(Kind::Deployment, &object.metadata));
-        self.stateful_sets.of_fleet(namespace, fleet).iter().for_each(|object| keep(Kind::StatefulSet, &object.metadata));
+        self.deployments.of_fleet(namespace, fleet).iter().for_each(|object| keep(Kind::Deployment, &object.facts));
+        self.stateful_sets.of_fleet(namespace, fleet).iter().for_each(|object| keep(Kind::StatefulSet, &object.facts));
         for (kind, shelf) in self.metadata.iter() {
-            shelf.of_fleet(namespace, fleet).iter().for_each(|object| keep(*kind, &object.metadata));
+            shelf.of_fleet(namespace, fleet).iter().for_each(|object| keep(*kind, object));
         }
         found
-    }
-}
-
-/// Whether an object is a fleet's own: by label and by owner.
-pub fn belongs(meta: &ObjectMeta, fleet: &str, uid: &str) -> bool {
-    let labelled = meta.labels.as_ref().and_then(|labels| labels.get(FLEET_LABEL)).is_some_and(|name| name == fleet);
-    labelled && meta.owner_references.iter().flatten().any(|owner| owner.uid == uid)
-}
-
-fn live(meta: &ObjectMeta) -> Live {
-    Live {
-        uid: meta.uid.clone().unwrap_or_default(),
-        hash: meta.annotations.as_ref().and_then(|all| all.get(HASH_ANNOTATION)).cloned(),
-        token: token(meta),
-        deleting: meta.deletion_timestamp.is_some(),
     }
 }
 
@@ -164,33 +148,21 @@ where
     }
 }
 
-fn slim_pod(pod: &mut Pod) {
-    pod.metadata.managed_fields = None;
-    if let Some(spec) = &mut pod.spec {
-        *spec = PodSpec { node_name: spec.node_name.take(), ..PodSpec::default() };
-    }
-    if let Some(status) = &mut pod.status {
-        status.container_statuses = status.container_statuses.take().map(|mut all| {
-            for one in &mut all {
-                one.image.clear();
-                one.image_id.clear();
-                one.volume_mounts = None;
-            }
-            all
-        });
-        status.init_container_statuses = None;
-    }
-}
-
-fn spawn<K, S>(stream: S, mut filler: Filler<K>, trigger: &Trigger, stop: &CancellationToken, ready: Arc<AtomicBool>)
-where
-    K: Resource + Clone + Send + Sync + 'static,
-    K::DynamicType: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
+fn spawn<K, T, S>(
+    watch: S,
+    read: impl Fn(&K) -> Option<T> + Send + 'static,
+    mut filler: Filler<T>,
+    trigger: &Trigger,
+    stop: &CancellationToken,
+    ready: Arc<AtomicBool>,
+) where
+    K: Resource + Send + 'static,
+    T: Fact,
     S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
 {
     let (trigger, stop) = (trigger.clone(), stop.clone());
     tokio::spawn(async move {
-        let mut stream = std::pin::pin!(stream);
+        let mut stream = std::pin::pin!(watch.default_backoff());
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return,
@@ -198,7 +170,7 @@ where
             };
             match event {
                 Some(Ok(event)) => {
-                    filler.take(&event);
+                    filler.take(&event, &read);
                     match &event {
                         Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => {
                             if let Some(fleet) = fleet_of(object.meta()) {

@@ -9,6 +9,7 @@ pub mod build;
 pub mod caches;
 pub mod certificate;
 pub mod error;
+pub mod facts;
 pub mod generate;
 pub mod http;
 pub mod kinds;

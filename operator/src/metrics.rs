@@ -28,6 +28,8 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// Questions to pods by result.
     pub polls: IntCounterVec,
+    /// 1 while no pod on any node answers.
+    pub cut_off: IntGauge,
     fleets: [IntGaugeVec; 9],
     provers: [IntGaugeVec; 3],
     /// The kinds of provers that each fleet has lines for, by namespace and name.
@@ -83,6 +85,8 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let leader = IntGauge::new("operator_leader", "1 while this process leads")?;
         registry.register(Box::new(leader.clone()))?;
+        let cut_off = IntGauge::new("operator_cut_off", "1 while no pod on any node answers the operator")?;
+        registry.register(Box::new(cut_off.clone()))?;
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
         let seconds = Histogram::with_opts(
             HistogramOpts::new("reconcile_duration_seconds", "Seconds of a reconcile").buckets(buckets.clone()),
@@ -118,6 +122,7 @@ impl Metrics {
             seconds,
             write_seconds,
             leader,
+            cut_off,
             registry,
         };
         for class in Class::ALL {

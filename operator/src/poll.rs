@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-use crate::build::{COMPONENT_LABEL, FLEET_LABEL, PROVER_PORT, TLS_LABEL, UPGRADER_PORT};
+use crate::build::{PROVER_PORT, UPGRADER_PORT};
 use crate::caches::Trigger;
+use crate::facts::PodFacts;
 use crate::metrics::Metrics;
 use crate::reconcile::Guarded;
+use crate::shelf::Shelf;
 use crate::token::Tokens;
 
 /// Questions without a good answer after which a pod counts as lost.
@@ -119,7 +121,7 @@ pub struct Poller {
     /// For questions.
     pub client: reqwest::Client,
     /// Whom to ask.
-    pub pods: Store<Pod>,
+    pub pods: Shelf<PodFacts>,
     /// Where answers go.
     pub answers: Answers,
     /// Who is told of changes.
@@ -142,61 +144,102 @@ impl Poller {
                 () = stop.cancelled() => return,
                 _ = clock.tick() => {}
             }
-            let pods = self.pods.state();
-            let known: HashSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            let pods = self.pods.all();
+            let known: HashSet<&str> = pods.iter().map(|pod| pod.uid()).collect();
             self.answers.retain(|uid| known.contains(uid));
-            futures::stream::iter(pods)
-                .for_each_concurrent(AT_ONCE, |pod| {
-                    let poller = &self;
-                    async move { poller.ask(&pod).await }
-                })
-                .await;
+            let asked = futures::stream::iter(pods).map(|pod| {
+                let poller = &self;
+                async move { poller.ask(&pod).await }
+            });
+            let outcomes: Vec<Outcome> = asked.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+            let cut_off = is_cut_off(&outcomes);
+            if cut_off != (self.metrics.cut_off.get() == 1) {
+                self.metrics.cut_off.set(i64::from(cut_off));
+                if cut_off {
+                    warn!(
+                        pods = outcomes.len(),
+                        "no pod answers, on no node: the fault is here, and the kubelets are believed"
+                    );
+                } else {
+                    info!("pods answer again");
+                }
+            }
+            if !cut_off {
+                outcomes.into_iter().filter(|outcome| !outcome.good).for_each(|outcome| self.note(outcome.target, false, None));
+            }
         }
     }
 
-    async fn ask(&self, pod: &Pod) {
-        let Some(target) = Target::of(pod, self.through.as_deref()) else { return };
-        let (good, load) = match target.component {
-            Component::Upgrader => {
-                let answer = self.ask_for(&format!("{}/readyz", target.base), None).await;
-                let outdated = answer.as_ref().is_some_and(|(_, text)| says_outdated(text));
-                if self.answers.note_rules(&target.uid, outdated) {
-                    let _ = self.trigger.unbounded_send(target.fleet.clone());
-                }
-                // Of one that the kubelet finds not ready, only the reason is of interest.
-                if !target.ready {
-                    return;
-                }
-                (answer.is_some_and(|(good, _)| good), None)
-            }
-            // A token goes to nobody whose certificate we have not checked; readiness is no secret.
-            Component::Prover if target.tls => (self.get(&format!("{}/readyz", target.base), None).await.is_some(), None),
-            Component::Prover => {
-                let token = self.tokens.get(target.fleet.namespace.as_deref().unwrap_or_default(), &target.fleet.name);
-                let text = self.get(&format!("{}/v1/capacity", target.base), token).await;
-                let load = text.as_deref().and_then(parse);
-                (load.is_some(), load)
-            }
-        };
-        self.metrics.polls.with_label_values(&[if good { "ok" } else { "error" }]).inc();
+    fn note(&self, target: Target, good: bool, load: Option<Load>) {
         if self.answers.note(&target.uid, good, load) {
             // The receiver ends with the process.
             let _ = self.trigger.unbounded_send(target.fleet);
         }
     }
 
-    async fn get(&self, url: &str, token: Option<String>) -> Option<String> {
-        self.ask_for(url, token).await.filter(|(good, _)| *good).map(|(_, text)| text)
+    /// Asks a pod and notes a good answer. A bad one waits for what the others say.
+    async fn ask(&self, pod: &PodFacts) -> Option<Outcome> {
+        let target = Target::of(pod, self.through.as_deref())?;
+        let (path, token) = match target.component {
+            // A token goes to nobody whose certificate we have not checked; readiness is no secret.
+            Component::Prover if !target.tls => {
+                let token = self.tokens.get(target.fleet.namespace.as_deref().unwrap_or_default(), &target.fleet.name);
+                ("/v1/capacity", token)
+            }
+            Component::Upgrader | Component::Prover => ("/readyz", None),
+        };
+        let answer = self.get(&format!("{}{path}", target.base), token).await;
+        let heard = answer.is_some();
+        let (mut good, text) = answer.unwrap_or_default();
+        let mut load = None;
+        match target.component {
+            Component::Upgrader => {
+                if self.answers.note_rules(&target.uid, says_outdated(&text)) {
+                    let _ = self.trigger.unbounded_send(target.fleet.clone());
+                }
+                // Of one that the kubelet finds not ready, only the reason is of interest.
+                if !target.ready {
+                    return None;
+                }
+            }
+            Component::Prover if target.tls => {}
+            Component::Prover => {
+                load = parse(&text).filter(|_| good);
+                good = load.is_some();
+            }
+        }
+        self.metrics.polls.with_label_values(&[if good { "ok" } else { "error" }]).inc();
+        if good {
+            self.note(target.clone(), true, load);
+        }
+        Some(Outcome { node: pod.node.clone(), target, heard, good })
     }
 
-    /// Whether the answer is a good one, and its text.
-    async fn ask_for(&self, url: &str, token: Option<String>) -> Option<(bool, String)> {
+    /// Whether the answer is a good one, and its text; nothing without an answer.
+    async fn get(&self, url: &str, token: Option<String>) -> Option<(bool, String)> {
         let request = self.client.get(url).timeout(TIMEOUT);
         let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
         let response = request.send().await.ok()?;
         let good = response.status().is_success();
         Some((good, response.text().await.ok()?))
     }
+}
+
+/// How a question ended.
+struct Outcome {
+    /// Where the pod is.
+    node: Option<String>,
+    target: Target,
+    /// Whether there was an answer, good or not.
+    heard: bool,
+    good: bool,
+}
+
+/// Whether it is we who cannot be heard: nobody answers, on several nodes. That all of them have died at one moment is less likely
+/// than a network policy that does not let us through, and to start a substitute for each would help nobody.
+fn is_cut_off(outcomes: &[Outcome]) -> bool {
+    let nodes: HashSet<&str> = outcomes.iter().filter_map(|outcome| outcome.node.as_deref()).collect();
+    nodes.len() > 1 && outcomes.iter().all(|outcome| !outcome.heard)
 }
 
 fn parse(text: &str) -> Option<Load> {
@@ -214,6 +257,7 @@ enum Component {
     Prover,
 }
 
+#[derive(Clone)]
 struct Target {
     component: Component,
     tls: bool,
@@ -227,32 +271,26 @@ struct Target {
 impl Target {
     /// Whom to ask: pods that the kubelet finds ready, and upgraders that run and are not, for why. Other pods need no second
     /// opinion.
-    fn of(pod: &Pod, through: Option<&str>) -> Option<Self> {
-        let labels = pod.metadata.labels.as_ref()?;
-        let status = pod.status.as_ref()?;
-        let ready =
-            status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    fn of(pod: &PodFacts, through: Option<&str>) -> Option<Self> {
         // Stock nodes, which run in StatefulSets, have nothing to ask by HTTP.
-        let is_node = labels.contains_key("apps.kubernetes.io/pod-index");
-        if is_node || pod.metadata.deletion_timestamp.is_some() {
+        if pod.in_set || pod.is_going() {
             return None;
         }
-        let (component, port) = match labels.get(COMPONENT_LABEL)?.as_str() {
-            "upgrader" if ready || status.phase.as_deref() == Some("Running") => (Component::Upgrader, UPGRADER_PORT),
-            "prover" if ready => (Component::Prover, PROVER_PORT),
+        let (component, port) = match pod.component.as_deref()? {
+            "upgrader" if pod.ready || pod.running => (Component::Upgrader, UPGRADER_PORT),
+            "prover" if pod.ready => (Component::Prover, PROVER_PORT),
             _ => return None,
         };
-        let (name, namespace) = (pod.metadata.name.as_deref()?, pod.metadata.namespace.as_deref()?);
-        let tls = labels.contains_key(TLS_LABEL);
+        let (name, namespace) = (&pod.facts.name, &pod.facts.namespace);
         let base = if let Some(template) = through {
             template.replace("{namespace}", namespace).replace("{pod}", name).replace("{port}", &port.to_string())
         } else {
-            let address = status.pod_ip.as_deref()?;
+            let address = pod.address.as_deref()?;
             let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-            format!("{}://{host}:{port}", if tls { "https" } else { "http" })
+            format!("{}://{host}:{port}", if pod.tls { "https" } else { "http" })
         };
-        let fleet = ObjectRef::new(labels.get(FLEET_LABEL)?).within(namespace);
-        Some(Self { component, tls, ready, uid: pod.metadata.uid.clone()?, base, fleet })
+        let fleet = ObjectRef::new(pod.facts.fleet.as_deref()?).within(namespace);
+        Some(Self { component, tls: pod.tls, ready: pod.ready, uid: pod.uid().to_owned(), base, fleet })
     }
 }
 
@@ -271,6 +309,30 @@ mod tests {
         assert!(!answers.note("a", false, None));
         assert!(answers.note("a", true, None));
         assert!(!answers.is_silent("a"));
+    }
+
+    #[test]
+    fn that_nobody_answers_on_any_node_is_our_own_fault() {
+        let outcomes = |all: &[(&str, bool)]| -> Vec<Outcome> {
+            let one = |(node, heard): &(&str, bool)| Outcome {
+                node: Some((*node).to_owned()),
+                target: Target {
+                    component: Component::Upgrader,
+                    tls: false,
+                    ready: true,
+                    uid: String::new(),
+                    base: String::new(),
+                    fleet: ObjectRef::new("prod").within("ns"),
+                },
+                heard: *heard,
+                good: false,
+            };
+            all.iter().map(one).collect()
+        };
+        assert!(is_cut_off(&outcomes(&[("a", false), ("a", false), ("b", false)])));
+        assert!(!is_cut_off(&outcomes(&[("a", false), ("a", false), ("b", true)])), "somebody hears us");
+        assert!(!is_cut_off(&outcomes(&[("a", false), ("a", false)])), "one node can be lost");
+        assert!(!is_cut_off(&[]));
     }
 
     #[test]

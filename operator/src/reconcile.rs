@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fleet_api::UpgraderFleet;
-use fleet_api::v1alpha1::{ConditionType, ShardPhase, UpgraderFleetStatus, condition, set_condition};
+use fleet_api::v1alpha1::{ConditionType, ShardPhase, UpgraderFleetStatus, UpgraderMode, condition, set_condition};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::announce::Announcer;
 use crate::build::{BuildError, Defaults, Fleet, Object};
-use crate::caches::{Caches, belongs};
+use crate::caches::Caches;
 use crate::error::{Class, Error};
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
@@ -42,6 +42,8 @@ const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
+/// And when pods have not got ready for as long: without the Secret, which somebody may have deleted, none does.
+const SECRET_EVERY_WHILE_PODS_WAIT: Duration = Duration::from_mins(1);
 /// How often the status is written for nothing but another length of the queue.
 const QUEUE_EVERY: Duration = Duration::from_secs(15);
 /// How often it is written for counts alone: pods get ready one after the other, and each would be a write.
@@ -51,11 +53,15 @@ const COUNTS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Notes {
     /// What the last look found.
-    status: Option<UpgraderFleetStatus>,
+    status: Option<Arc<UpgraderFleetStatus>>,
     /// What was written last: it may lag in counts.
-    said: Option<UpgraderFleetStatus>,
+    said: Option<Arc<UpgraderFleetStatus>>,
     written: Option<Instant>,
     secret_read: Option<Instant>,
+    /// Since when pods are not ready that should be.
+    waiting: Option<Instant>,
+    /// Whether the last look left the status to this one.
+    put_off: bool,
     scaling: BTreeMap<String, (Memory, Instant)>,
     failures: u32,
 }
@@ -176,8 +182,9 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
 
     // Dereference.
     let now = Timestamp::now();
-    let before = context.with_notes(&uid, |notes| notes.status.clone()).or_else(|| resource.status.clone());
-    let observed = seen(&fleet, &uid, before.as_ref(), context, now);
+    let noted = context.with_notes(&uid, |notes| notes.status.clone());
+    let before = noted.as_deref().or(resource.status.as_ref());
+    let observed = seen(&fleet, &uid, before, context, now);
 
     // Validate. What is there already goes on as it is.
     let violations = resource.violations();
@@ -227,11 +234,20 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
         desired: &counts,
         trouble,
         changed,
-        before: before.as_ref(),
+        before,
         now: Time(now),
     };
     let (status, changes, numbers) = status::status(&input);
     context.metrics.fleet(fleet.namespace, fleet.name, &numbers);
+    // What was changed comes back by its watch, and with it a look that knows more. Only once: whoever undoes each change of ours
+    // must not keep the status from being written.
+    let put_off = context.with_notes(&uid, |notes| {
+        notes.put_off = changed && failure.is_none() && !notes.put_off;
+        notes.put_off
+    });
+    if put_off {
+        return Ok(Action::requeue(next_look(wanted.as_ref(), &observed, resource).min(SOON)));
+    }
     let unsaid = say(resource, &fleet, &uid, status, &changes, context).await?;
     if let Some(error) = failure {
         return Err(error);
@@ -244,14 +260,12 @@ async fn look(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
 
 /// The fleet's own objects and pods.
 fn seen(fleet: &Fleet<'_>, uid: &str, before: Option<&UpgraderFleetStatus>, context: &Context, now: Timestamp) -> Observed {
-    let own = |meta: &kube::api::ObjectMeta| meta.deletion_timestamp.is_none() && belongs(meta, fleet.name, uid);
     let (namespace, name, caches) = (fleet.namespace, fleet.name, &context.caches);
-    let mut deployments = caches.deployments.of_fleet(namespace, name);
-    deployments.retain(|object| own(&object.metadata));
-    let mut sets = caches.stateful_sets.of_fleet(namespace, name);
-    sets.retain(|object| own(&object.metadata));
+    let mut workloads = caches.deployments.of_fleet(namespace, name);
+    workloads.extend(caches.stateful_sets.of_fleet(namespace, name));
+    workloads.retain(|found| !found.facts.live.deleting && found.facts.belongs(name, uid));
     let pods = caches.pods.of_fleet(namespace, name);
-    observe(&deployments, &sets, &pods, &context.answers, before, now)
+    observe(&workloads, &pods, &context.answers, before, now)
 }
 
 fn wish(resource: &UpgraderFleet, revision: String) -> Wanted {
@@ -264,7 +278,9 @@ fn wish(resource: &UpgraderFleet, revision: String) -> Wanted {
         suspend: resource.spec.suspend,
         max_surge: usize::try_from(upgraders.max_surge).unwrap_or(1),
         max_unavailable: usize::try_from(upgraders.max_unavailable).unwrap_or(1),
-        takeover_after: upgraders.failover.enabled.then(|| u64::from(upgraders.failover.takeover_after_seconds.unsigned_abs())),
+        // The substitute of a stock node would begin with an empty volume: it upgrades nothing for days, and the volume stays.
+        takeover_after: (upgraders.failover.enabled && upgraders.mode == UpgraderMode::Standalone)
+            .then(|| u64::from(upgraders.failover.takeover_after_seconds.unsigned_abs())),
     }
 }
 
@@ -316,7 +332,7 @@ async fn write(
 
     // What pods need goes first: without its account a pod is refused, without its Secret it waits.
     let (secret, others) =
-        tokio::join!(secrets(fleet, uid, context), at_once(others, |object| apply(fleet, object, observed, context)));
+        tokio::join!(secrets(fleet, uid, observed, context), at_once(others, |object| apply(fleet, object, observed, context)));
     let (written, taken) = tokio::join!(
         at_once(workloads, |object| apply(fleet, object, observed, context)),
         at_once(steps.to_vec(), |step| take(fleet, step, observed, context))
@@ -344,10 +360,16 @@ async fn at_once<I, T, F: Future<Output = Result<T, Error>>>(items: Vec<I>, act:
 }
 
 /// Sees to the fleet's Secret, when it is due.
-async fn secrets(fleet: &Fleet<'_>, uid: &str, context: &Context) -> Result<(), Error> {
-    let due = context.with_notes(uid, |notes| notes.secret_read.is_none_or(|at| at.elapsed() >= SECRET_EVERY));
+async fn secrets(fleet: &Fleet<'_>, uid: &str, observed: &Observed, context: &Context) -> Result<(), Error> {
+    let due = context.with_notes(uid, |notes| {
+        notes.waiting = observed.waits().then(|| notes.waiting.unwrap_or_else(Instant::now));
+        let long = notes.waiting.is_some_and(|since| since.elapsed() >= SECRET_EVERY_WHILE_PODS_WAIT);
+        let every = if long { SECRET_EVERY_WHILE_PODS_WAIT } else { SECRET_EVERY };
+        notes.secret_read.is_none_or(|at| at.elapsed() >= every)
+    });
     if due {
-        token::ensure(&context.writer, &context.tokens, fleet, context.token_every).await?;
+        let new = fleet.resource.status.is_none() && observed.shards.is_empty();
+        token::ensure(&context.writer, &context.tokens, fleet, context.token_every, new).await?;
         context.with_notes(uid, |notes| notes.secret_read = Some(Instant::now()));
     }
     Ok(())
@@ -427,19 +449,20 @@ async fn say(
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
     let (said, age) = context.with_notes(uid, |notes| (notes.said.clone(), notes.written.map(|at| at.elapsed())));
-    let said = said.or_else(|| resource.status.clone());
-    if said.as_ref() == Some(&status) {
+    let said = said.as_deref().or(resource.status.as_ref());
+    if said == Some(&status) {
         return Ok(None);
     }
-    let every = pace(said.as_ref(), &status);
+    let status = Arc::new(status);
+    let every = pace(said, &status);
     if let Some(wait) = age.and_then(|age| every.checked_sub(age)).filter(|wait| !wait.is_zero()) {
         context.with_notes(uid, |notes| notes.status = Some(status));
         return Ok(Some(wait));
     }
-    let body = serde_json::to_value(&status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
+    let body = serde_json::to_value(&*status).map_err(|error| Error::Build(BuildError::Json(error.to_string())))?;
     context.writer.status(fleet.namespace, fleet.name, &body).await?;
     context.with_notes(uid, |notes| {
-        notes.said = Some(status.clone());
+        notes.said = Some(Arc::clone(&status));
         notes.status = Some(status);
         notes.written = Some(Instant::now());
     });
@@ -478,7 +501,7 @@ fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
 }
 
 fn next_look(wanted: Option<&Wanted>, observed: &Observed, resource: &UpgraderFleet) -> Duration {
-    let mut next = RESYNC;
+    let mut next = if observed.waits() { SECRET_EVERY_WHILE_PODS_WAIT } else { RESYNC };
     let takeover = wanted.and_then(|wanted| wanted.takeover_after);
     for (key, shard) in &observed.shards {
         let wait = match (shard.workload.health, takeover) {
@@ -515,7 +538,7 @@ async fn unreadable(guarded: &Guarded, error: &str, meta: &kube::api::ObjectMeta
     let status = UpgraderFleetStatus { observed_generation: Some(generation), conditions, ..UpgraderFleetStatus::default() };
     let said = context.with_notes(&uid, |notes| {
         let same = notes.status.as_ref().is_some_and(|before| before.observed_generation == Some(generation));
-        notes.status = Some(status.clone());
+        notes.status = Some(Arc::new(status.clone()));
         same
     });
     if !said {
@@ -536,6 +559,17 @@ mod tests {
         assert!((seconds(Class::Transient, 3) - 4.0).abs() < 1e-9);
         assert!((seconds(Class::Transient, 1000) - 60.0).abs() < 1e-9);
         assert!(seconds(Class::Conflict, 1) < seconds(Class::Transient, 1));
+    }
+
+    #[test]
+    fn a_stock_node_has_no_substitute() {
+        let wish_of = |mode: &str| {
+            let node = serde_json::json!({ "deploy": { "image": "neptune-core:1", "walletSecret": { "name": "wallet" } } });
+            let spec = serde_json::json!({ "network": "main", "node": node, "upgraders": { "mode": mode, "shards": 2 } });
+            wish(&UpgraderFleet::new("prod", serde_json::from_value(spec).expect("a specification")), String::new())
+        };
+        assert_eq!(wish_of("Standalone").takeover_after, Some(20));
+        assert_eq!(wish_of("Node").takeover_after, None);
     }
 
     #[test]

@@ -1,162 +1,174 @@
 //! A watched kind of objects with an index by fleet, so that a look at one fleet costs the same among a thousand others.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::Resource;
-use kube::core::ObjectMeta;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 
-use crate::build::FLEET_LABEL;
+use crate::facts::Fact;
 
-/// Names of objects by namespace and fleet.
-type Index = HashMap<(String, String), BTreeSet<String>>;
+/// A namespace and a name in it.
+type Place = (String, String);
 
 /// The objects of one kind. Cheap to clone.
-#[derive(Clone)]
-pub struct Shelf<K>
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Clone + Eq + Hash,
-{
-    store: Store<K>,
-    kind: K::DynamicType,
-    /// May name what is gone, never lacks what is there: the store has the last word.
-    index: Arc<Mutex<Index>>,
+pub struct Shelf<T> {
+    inner: Arc<Mutex<Inner<T>>>,
 }
 
-impl<K> Shelf<K>
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Clone + Eq + Hash,
-{
+impl<T> Clone for Shelf<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<T> {
+    objects: HashMap<Place, Arc<T>>,
+    /// Names of objects by namespace and fleet.
+    index: HashMap<Place, BTreeSet<String>>,
+}
+
+impl<T> Default for Inner<T> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), index: HashMap::new() }
+    }
+}
+
+impl<T: Fact> Inner<T> {
+    fn insert(&mut self, object: T) {
+        let facts = object.facts();
+        let place = (facts.namespace.clone(), facts.name.clone());
+        // Somebody may have given it another label.
+        self.remove(&place);
+        if let Some(fleet) = &facts.fleet {
+            self.index.entry((place.0.clone(), fleet.clone())).or_default().insert(place.1.clone());
+        }
+        self.objects.insert(place, Arc::new(object));
+    }
+
+    fn remove(&mut self, place: &Place) {
+        let Some(gone) = self.objects.remove(place) else { return };
+        let Some(fleet) = &gone.facts().fleet else { return };
+        let key = (place.0.clone(), fleet.clone());
+        if let Some(names) = self.index.get_mut(&key) {
+            names.remove(&place.1);
+            if names.is_empty() {
+                self.index.remove(&key);
+            }
+        }
+    }
+}
+
+impl<T: Fact> Shelf<T> {
     /// An empty one, and what fills it.
-    pub fn new(kind: K::DynamicType) -> (Self, Filler<K>) {
-        let writer = Writer::new(kind.clone());
-        let shelf = Self { store: writer.as_reader(), kind, index: Arc::default() };
-        (shelf.clone(), Filler { writer, shelf })
+    pub fn new() -> (Self, Filler<T>) {
+        let shelf = Self { inner: Arc::default() };
+        (shelf.clone(), Filler { shelf, listing: None })
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Inner<T>) -> R) -> R {
+        act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All objects.
-    pub fn store(&self) -> Store<K> {
-        self.store.clone()
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.with(|inner| inner.objects.values().cloned().collect())
     }
 
     /// The object of this name.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.store.get(&ObjectRef::new_with(name, self.kind.clone()).within(namespace))
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.with(|inner| inner.objects.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 
-    /// The objects that have this fleet's label.
-    pub fn of_fleet(&self, namespace: &str, fleet: &str) -> Vec<Arc<K>> {
-        let names = {
-            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-            index.get(&(namespace.to_owned(), fleet.to_owned())).cloned().unwrap_or_default()
-        };
-        let labelled = |object: &Arc<K>| fleet_label(object.meta()) == Some(fleet);
-        names.iter().filter_map(|name| self.get(namespace, name)).filter(labelled).collect()
+    /// The objects that have this fleet's label, by name.
+    pub fn of_fleet(&self, namespace: &str, fleet: &str) -> Vec<Arc<T>> {
+        self.with(|inner| {
+            let names = inner.index.get(&(namespace.to_owned(), fleet.to_owned())).into_iter().flatten();
+            names.filter_map(|name| inner.objects.get(&(namespace.to_owned(), name.clone())).cloned()).collect()
+        })
     }
 }
 
 /// Fills a shelf from a watch.
-pub struct Filler<K>
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Clone + Eq + Hash,
-{
-    writer: Writer<K>,
-    shelf: Shelf<K>,
+pub struct Filler<T> {
+    shelf: Shelf<T>,
+    /// A new list, until it is complete.
+    listing: Option<Inner<T>>,
 }
 
-impl<K> Filler<K>
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: Clone + Eq + Hash,
-{
-    /// Takes an event of the watch. The index learns of new objects before the store does, and of lost ones after it.
-    pub fn take(&mut self, event: &Event<K>) {
-        if let Event::Apply(object) | Event::InitApply(object) = event {
-            insert(&mut self.shelf.index.lock().unwrap_or_else(PoisonError::into_inner), object.meta());
-        }
-        self.writer.apply_watcher_event(event);
+impl<T: Fact> Filler<T> {
+    /// Takes an event of the watch, read by `read`.
+    pub fn take<K>(&mut self, event: &Event<K>, read: impl Fn(&K) -> Option<T>) {
         match event {
-            Event::Delete(object) => {
-                let mut index = self.shelf.index.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some((key, name)) = entry(object.meta())
-                    && let Some(names) = index.get_mut(&key)
-                {
-                    names.remove(&name);
-                    if names.is_empty() {
-                        index.remove(&key);
-                    }
+            Event::Apply(object) => {
+                if let Some(object) = read(object) {
+                    self.shelf.with(|inner| inner.insert(object));
                 }
             }
-            // A new list: what is not in it is gone, although no event said so.
-            Event::InitDone => {
-                let mut fresh = Index::new();
-                self.shelf.store.state().iter().for_each(|object| insert(&mut fresh, object.meta()));
-                *self.shelf.index.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+            Event::Delete(object) => {
+                if let Some(object) = read(object) {
+                    let facts = object.facts();
+                    let place = (facts.namespace.clone(), facts.name.clone());
+                    self.shelf.with(|inner| inner.remove(&place));
+                }
             }
-            _ => {}
+            Event::Init => self.listing = Some(Inner::default()),
+            Event::InitApply(object) => {
+                if let Some(object) = read(object) {
+                    self.listing.get_or_insert_default().insert(object);
+                }
+            }
+            // What is not in the new list is gone, although no event said so. Until here, the old one was the better answer.
+            Event::InitDone => {
+                let fresh = self.listing.take().unwrap_or_default();
+                self.shelf.with(|inner| *inner = fresh);
+            }
         }
     }
-}
-
-fn insert(index: &mut Index, meta: &ObjectMeta) {
-    if let Some((key, name)) = entry(meta) {
-        index.entry(key).or_default().insert(name);
-    }
-}
-
-fn entry(meta: &ObjectMeta) -> Option<((String, String), String)> {
-    Some(((meta.namespace.clone()?, fleet_label(meta)?.to_owned()), meta.name.clone()?))
-}
-
-fn fleet_label(meta: &ObjectMeta) -> Option<&str> {
-    meta.labels.as_ref()?.get(FLEET_LABEL).map(String::as_str)
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
+    use kube::api::ObjectMeta;
 
     use super::*;
+    use crate::build::FLEET_LABEL;
+    use crate::facts::Facts;
 
-    fn pod(name: &str, fleet: &str) -> Pod {
+    fn object(name: &str, fleet: &str) -> ObjectMeta {
         let labels = [(FLEET_LABEL.to_owned(), fleet.to_owned())].into();
-        let meta = ObjectMeta {
+        ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some("ns".to_owned()),
             labels: Some(labels),
             ..ObjectMeta::default()
-        };
-        Pod { metadata: meta, ..Pod::default() }
+        }
     }
 
-    fn names(shelf: &Shelf<Pod>, fleet: &str) -> Vec<String> {
-        shelf.of_fleet("ns", fleet).iter().filter_map(|pod| pod.metadata.name.clone()).collect()
+    fn names(shelf: &Shelf<Facts>, fleet: &str) -> Vec<String> {
+        shelf.of_fleet("ns", fleet).iter().map(|found| found.name.clone()).collect()
     }
 
     #[test]
     fn a_fleet_sees_its_own_objects_through_changes_and_new_lists() {
-        let (shelf, mut filler) = Shelf::<Pod>::new(());
-        filler.take(&Event::Init);
+        let (shelf, mut filler) = Shelf::<Facts>::new();
+        let mut take = |event: Event<ObjectMeta>| filler.take(&event, Facts::of);
+        take(Event::Init);
         for (name, fleet) in [("a-1", "a"), ("a-2", "a"), ("b-1", "b")] {
-            filler.take(&Event::InitApply(pod(name, fleet)));
+            take(Event::InitApply(object(name, fleet)));
         }
-        filler.take(&Event::InitDone);
+        assert!(shelf.all().is_empty(), "half a list says of nothing that it is gone");
+        take(Event::InitDone);
         assert_eq!((names(&shelf, "a"), names(&shelf, "b")), (vec!["a-1".into(), "a-2".into()], vec!["b-1".into()]));
-        filler.take(&Event::Apply(pod("a-3", "a")));
-        filler.take(&Event::Delete(pod("a-1", "a")));
-        filler.take(&Event::Apply(pod("a-2", "b"))); // somebody gave it another label
+        take(Event::Apply(object("a-3", "a")));
+        take(Event::Delete(object("a-1", "a")));
+        take(Event::Apply(object("a-2", "b"))); // somebody gave it another label
         assert_eq!((names(&shelf, "a"), names(&shelf, "b")), (vec!["a-3".into()], vec!["a-2".into(), "b-1".into()]));
-        filler.take(&Event::Init);
-        filler.take(&Event::InitApply(pod("a-3", "a")));
-        filler.take(&Event::InitDone);
+        assert!(shelf.get("ns", "a-1").is_none() && shelf.get("ns", "a-2").is_some() && shelf.get("other", "a-2").is_none());
+        take(Event::Init);
+        take(Event::InitApply(object("a-3", "a")));
+        assert_eq!(names(&shelf, "b"), ["a-2", "b-1"], "the old list holds until the new one is complete");
+        take(Event::InitDone);
         assert_eq!((names(&shelf, "a"), names(&shelf, "b")), (vec!["a-3".into()], vec![]));
-        assert_eq!(shelf.index.lock().expect("not poisoned").len(), 1, "nothing is kept of what is gone");
+        assert_eq!((shelf.all().len(), shelf.with(|inner| inner.index.len())), (1, 1), "nothing is kept of what is gone");
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::build::{BuildError, Fleet};
 use crate::certificate::{self, CertificateError, Pem};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::kinds::Kind;
 use crate::writer::Writer;
 
@@ -45,25 +45,22 @@ impl Tokens {
     }
 }
 
-/// Makes the Secret when it is missing, completes it when a part is, rotates the token when it is due. Reads at most once an hour.
+/// Makes the Secret when it is missing, completes it when a part is, rotates the token when it is due. That of a fleet which is
+/// `new` is made without looking: if somebody else has made it, the server says so.
 ///
 /// # Errors
 /// What the server says.
-pub async fn ensure(writer: &Writer, tokens: &Tokens, fleet: &Fleet<'_>, every: Duration) -> Result<(), Error> {
+pub async fn ensure(writer: &Writer, tokens: &Tokens, fleet: &Fleet<'_>, every: Duration, new: bool) -> Result<(), Error> {
     let name = fleet.token_secret();
     let now = Timestamp::now();
-    let Some(found) = writer.read(Kind::Secret, fleet.namespace, &name).await? else {
-        let token = random();
-        let mut data = json!({ "token": token, "tokens": format!("{token}\n"), "fleet-secret": random() });
-        if let (Some(certificates), Some(map)) = (certificates(fleet, &BTreeMap::new(), true, every)?, data.as_object_mut()) {
-            map.extend(certificates);
+    if new {
+        match create(writer, tokens, fleet, every, now).await {
+            Err(error) if error.class() == Class::Conflict => {}
+            made => return made,
         }
-        let mut body = fleet.secret(&name);
-        body["metadata"]["annotations"] = json!({ ROTATED: now.to_string() });
-        body["stringData"] = data;
-        writer.create(Kind::Secret, fleet.namespace, &body).await?;
-        tokens.set(fleet.namespace, fleet.name, token);
-        return Ok(());
+    }
+    let Some(found) = writer.read(Kind::Secret, fleet.namespace, &name).await? else {
+        return create(writer, tokens, fleet, every, now).await;
     };
     if is_anothers(&found.metadata, &crate::build::uid(fleet.resource)) {
         // The garbage collector takes it soon; pods that mount it meanwhile would lose it.
@@ -83,6 +80,21 @@ pub async fn ensure(writer: &Writer, tokens: &Tokens, fleet: &Fleet<'_>, every: 
         let body = json!({ "metadata": { "annotations": annotations }, "stringData": change });
         writer.merge(Kind::Secret, fleet.namespace, &name, &body).await?;
     }
+    tokens.set(fleet.namespace, fleet.name, token);
+    Ok(())
+}
+
+/// Makes a new Secret; a conflict where there is one.
+async fn create(writer: &Writer, tokens: &Tokens, fleet: &Fleet<'_>, every: Duration, now: Timestamp) -> Result<(), Error> {
+    let token = random();
+    let mut data = json!({ "token": token, "tokens": format!("{token}\n"), "fleet-secret": random() });
+    if let (Some(certificates), Some(map)) = (certificates(fleet, &BTreeMap::new(), true, every)?, data.as_object_mut()) {
+        map.extend(certificates);
+    }
+    let mut body = fleet.secret(&fleet.token_secret());
+    body["metadata"]["annotations"] = json!({ ROTATED: now.to_string() });
+    body["stringData"] = data;
+    writer.create(Kind::Secret, fleet.namespace, &body).await?;
     tokens.set(fleet.namespace, fleet.name, token);
     Ok(())
 }

@@ -34,6 +34,18 @@ pub enum Command {
     Bench(Bench),
     /// Print the API's description (OpenAPI 3.1).
     Openapi,
+    /// Put prover-proxy into a folder, for the pod of a stock node.
+    GiveProxy {
+        /// The folder.
+        to: PathBuf,
+    },
+    /// Put a wallet into the data of a stock node. Fails when there is none to give, and when the node has another.
+    GiveWallet {
+        /// The folder with wallet.dat.
+        from: PathBuf,
+        /// The node's folder for its wallet.
+        to: PathBuf,
+    },
 }
 
 /// How lines are logged.

@@ -18,5 +18,6 @@ pub mod protocol;
 pub mod scheduler;
 pub mod serve;
 pub mod service;
+pub mod stock;
 pub mod tvmp;
 pub mod worker;

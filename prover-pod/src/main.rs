@@ -9,6 +9,7 @@ use clap::Parser;
 use prover_pod::cli::{Bench, Cli, Command, Doctor, LogFormat, Worker};
 use prover_pod::gpu::bench::Plan;
 use prover_pod::scheduler::Backend;
+use prover_pod::stock::{give_proxy, give_wallet};
 use prover_pod::worker::{CpuBackend, GpuBackend, Limits, MockBackend, ProverBackend};
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +36,14 @@ fn main() -> ExitCode {
         Command::Openapi => {
             print!("{}", prover_pod::http::description());
             Ok(())
+        }
+        Command::GiveProxy { to } => {
+            start_logging(LogFormat::Json);
+            std::env::current_exe().map_err(anyhow::Error::from).and_then(|program| Ok(give_proxy(&program, &to)?))
+        }
+        Command::GiveWallet { from, to } => {
+            start_logging(LogFormat::Json);
+            give_wallet(&from, &to).map_err(anyhow::Error::from)
         }
     };
     match result {

@@ -66,7 +66,7 @@ pub struct UpgradersSpec {
     #[serde(default = "default_max_num_proofs")]
     #[schemars(range(min = 1, max = 256))]
     pub max_num_proofs: i32,
-    /// What happens when a shard dies.
+    /// What happens when a shard dies, in mode `Standalone`. A stock node has no substitute: it would have to synchronise first.
     #[serde(default)]
     pub failover: Failover,
     /// Shards that may start at once during a resize, 1 to 128. Default: 4.

@@ -65,7 +65,7 @@ pub struct Alert {
 }
 
 /// All alerts.
-pub const ALERTS: [Alert; 10] = [
+pub const ALERTS: [Alert; 11] = [
     Alert {
         name: "UpgraderFleetUncovered",
         expression: "upgrader_fleet_covered_residues{SELECTOR} < 256 and on (namespace, fleet) upgrader_fleet_suspended{SELECTOR} == 0",
@@ -129,6 +129,13 @@ pub const ALERTS: [Alert; 10] = [
         hold: "5m",
         severity: "critical",
         summary: "No operator leads: dead shards are not taken over, and no other alert about fleets can fire",
+    },
+    Alert {
+        name: "UpgraderFleetOperatorCutOff",
+        expression: "max by (namespace) (upgrader_fleet_operator_cut_off) == 1",
+        hold: "5m",
+        severity: "warning",
+        summary: "The operator in {{ $labels.namespace }} reaches no pod on any node: takeovers wait for Kubernetes, nothing scales",
     },
     Alert {
         name: "UpgraderFleetWrongProofs",

@@ -214,24 +214,24 @@ fn template(
     Ok(template)
 }
 
-/// The statically linked prover-proxy, from our image into the node's pod.
+/// prover-proxy, from our image into the node's pod: it runs there with the node's glibc.
 fn copy_tool(fleet: &Fleet<'_>) -> Container {
-    let copy = ["cp", "/usr/local/bin/prover-proxy", TOOLS];
-    init(fleet, "prover-proxy", copy.map(str::to_owned).to_vec(), vec![pod::mount("tools", TOOLS, false)])
+    let command = ["prover-pod", "give-proxy", TOOLS];
+    init(fleet, "prover-proxy", command.map(str::to_owned).to_vec(), vec![pod::mount("tools", TOOLS, false)])
 }
 
 /// The wallet of the Secret into the data directory. The pod does not start without one, nor with another than the volume has:
 /// a node that finds no wallet silently makes a new one.
 fn copy_wallet(fleet: &Fleet<'_>) -> Container {
-    let directory = format!("{DATA}/{}/wallet", fleet.resource.spec.network.node_name());
-    let script = format!(
-        "test -s /wallet/wallet.dat || {{ echo 'the Secret has no wallet.dat' >&2; exit 1; }}; \
-         if test -e {directory}/wallet.dat; then \
-         cmp -s /wallet/wallet.dat {directory}/wallet.dat || {{ echo 'the volume has another wallet than the Secret' >&2; exit 1; }}; \
-         else mkdir -p {directory} && cp /wallet/wallet.dat {directory}/wallet.dat && chmod 600 {directory}/wallet.dat; fi"
-    );
-    let command = vec!["sh".to_owned(), "-ec".to_owned(), script];
+    let directory = format!("{DATA}/{}/wallet", data_name(fleet.resource.spec.network));
+    let command = ["prover-pod", "give-wallet", "/wallet", &directory].map(str::to_owned).to_vec();
     init(fleet, "wallet", command, vec![pod::mount("wallet", "/wallet", true), pod::mount("data", DATA, false)])
+}
+
+/// What a node calls the folder of a network in its data directory.
+fn data_name(network: Network) -> &'static str {
+    // There may be several test networks, and without a number it is the first.
+    if network == Network::Testnet { "testnet-0" } else { network.node_name() }
 }
 
 fn init(fleet: &Fleet<'_>, name: &str, command: Vec<String>, mounts: Vec<VolumeMount>) -> Container {

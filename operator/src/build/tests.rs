@@ -258,6 +258,15 @@ fn nodes_keep_their_volumes_and_have_a_wallet_and_a_proxy() {
     let pod = &set["spec"]["template"]["spec"];
     let init: Vec<_> = pod["initContainers"].as_array().expect("init").iter().map(|one| one["name"].as_str()).collect();
     assert_eq!(init, [Some("prover-proxy"), Some("wallet")]);
+    // The image that these run in has no shell and no `cp`.
+    let commands: Vec<_> = pod["initContainers"].as_array().expect("init").iter().map(|one| &one["command"]).collect();
+    assert_eq!(
+        commands,
+        [
+            &json!(["prover-pod", "give-proxy", "/opt/upgrader-fleet"]),
+            &json!(["prover-pod", "give-wallet", "/wallet", "/var/lib/node/main/wallet"])
+        ]
+    );
     let text = container(set).to_string();
     for part in
         ["--tx-upgrade-filter=2:1", "--tx-proof-upgrading", "TRITON_VM_PROVER_PATH", "dns+https://prod-provers.proofs.svc:8080"]
@@ -266,6 +275,26 @@ fn nodes_keep_their_volumes_and_have_a_wallet_and_a_proxy() {
     }
     let provers = find(&objects, Kind::Deployment, "prod-prover");
     assert!(container(provers)["args"].to_string().contains("--tls-cert"), "the jobs of nodes hold spending secrets");
+}
+
+#[test]
+fn a_wallet_lies_where_the_node_of_each_network_looks_for_it() {
+    let folder = |network: &str| {
+        let fleet = resource(json!({
+            "network": network,
+            "node": { "deploy": { "image": "neptune-core:1", "walletSecret": { "name": "wallet" } } },
+            "upgraders": { "mode": "Node", "shards": 1 },
+        }));
+        let objects = build(&fleet);
+        let pod = &find(&objects, Kind::StatefulSet, "prod-d1-r0")["spec"]["template"]["spec"];
+        pod["initContainers"][1]["command"][3].as_str().expect("a folder").to_owned()
+    };
+    // As neptune_primitives::network::Network writes them; elsewhere, the node would make a wallet of its own.
+    for (network, name) in
+        [("main", "main"), ("testnet", "testnet-0"), ("testnet-mock", "testnet-mock"), ("regtest", "regtest")]
+    {
+        assert_eq!(folder(network), format!("/var/lib/node/{name}/wallet"));
+    }
 }
 
 #[test]

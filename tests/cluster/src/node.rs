@@ -164,6 +164,11 @@ impl<'a> Node<'a> {
         self.folder.join("logs")
     }
 
+    /// The folder of a projected volume of a pod.
+    pub fn projected(&self, pod: &str, volume: &str) -> PathBuf {
+        self.folder.join(format!("kubelet/pods/{pod}/volumes/kubernetes.io~projected/{volume}"))
+    }
+
     /// Imports the image of an archive and gives it another name.
     ///
     /// # Errors

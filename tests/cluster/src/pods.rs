@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
@@ -15,6 +17,8 @@ use serde_json::json;
 struct Told {
     /// Pods that do not answer.
     silent: Vec<String>,
+    /// Whether nobody is heard at all.
+    unheard: bool,
     /// Upgraders whose build does not know the next block's rules.
     outdated: Vec<String>,
     /// Running and queued proofs and queued seconds of prover pods whose name starts so.
@@ -41,6 +45,7 @@ impl FakePods {
         let router = Router::new()
             .route("/{namespace}/{pod}/{port}/readyz", get(readyz))
             .route("/{namespace}/{pod}/{port}/v1/capacity", get(capacity))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&told), network))
             .with_state(Arc::clone(&told));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { told, port })
@@ -58,6 +63,13 @@ impl FakePods {
             if silent {
                 told.silent.push(pod.to_owned());
             }
+        }
+    }
+
+    /// Cuts the network to all pods, or mends it.
+    pub fn cut(&self, cut: bool) {
+        if let Ok(mut told) = self.told.lock() {
+            told.unheard = cut;
         }
     }
 
@@ -82,6 +94,15 @@ impl FakePods {
 }
 
 type Known = State<Arc<Mutex<Told>>>;
+
+/// What lies between the operator and the pods.
+async fn network(State(told): Known, request: Request, next: Next) -> Response {
+    if told.lock().is_ok_and(|told| told.unheard) {
+        // Longer than anybody waits.
+        tokio::time::sleep(Duration::from_mins(1)).await;
+    }
+    next.run(request).await
+}
 
 async fn readyz(State(told): Known, Path((_, pod, _)): Path<(String, String, String)>) -> Response {
     let Ok(mut told) = told.lock() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };

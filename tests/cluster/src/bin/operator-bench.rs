@@ -13,6 +13,7 @@ use cluster::account::{self, Scope};
 use cluster::{Cluster, FakePods, Operator, OperatorOptions, Tier, objects};
 use fleet_api::UpgraderFleet;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -55,6 +56,8 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     for number in 0..NAMESPACES {
         objects::namespace(&client, &format!("fleets-{number}")).await?;
     }
+    let bare = Bare::new(&client).await?;
+    let idle = bare.times(100).await?;
     let kubeconfig = account::make(&cluster, &client, NAMESPACE, Scope::Cluster, &account::rules()?).await?;
     let pods = FakePods::start().await?;
     let arguments = vec![
@@ -63,8 +66,8 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
         "--upgrader-image=upgrader:1".to_owned(),
         "--prover-image=prover-pod:1".to_owned(),
     ];
-    let operator =
-        Operator::start(&cluster, "bench", &OperatorOptions { kubeconfig: Some(kubeconfig), arguments, quiet: true })?;
+    let options = OperatorOptions { kubeconfig: Some(kubeconfig), arguments, quiet: true };
+    let operator = Operator::start(&cluster, "bench", &options)?;
     operator.ready().await?;
     let bench = Bench { cluster, client, operator, shards };
 
@@ -73,7 +76,8 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
         (0..fleets).map(|number| (format!("fleets-{}", number % NAMESPACES), format!("fleet-{number:05}"))).collect();
     bench.apply(&names, shards).await?;
     let created = began.elapsed();
-    bench.settled(&names, shards).await?;
+    let (settled, loaded) = bare.beside(bench.settled(&names, shards)).await?;
+    settled?;
     let steady = began.elapsed();
     let creating = bench.reconciles().await?;
     let writes = bench.buckets("upgrader_fleet_api_write_duration_seconds").await?;
@@ -88,6 +92,12 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     tokio::time::sleep(REST).await;
     let at_rest = difference(&bench.calls()?, &before);
 
+    // A look at each fleet that finds all as it should be.
+    let reconciled = bench.reconciles().await?;
+    bench.touch(&names).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let looking = since(&bench.reconciles().await?, &reconciled);
+
     let changed = &names[..CHANGED.min(names.len())];
     let (before, reconciled) = (bench.calls()?, bench.reconciles().await?);
     bench.apply(changed, shards + 1).await?;
@@ -96,6 +106,12 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     let to_change = difference(&bench.calls()?, &before);
     let changing = since(&bench.reconciles().await?, &reconciled);
     let (resident, peak) = (bench.operator.resident_bytes()?, bench.operator.peak_bytes()?);
+    // All lists and nothing of what happened before.
+    let standby = Operator::start(&bench.cluster, "standby", &options)?;
+    standby.ready().await?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (standing_by, after_lists) = (standby.resident_bytes()?, standby.peak_bytes()?);
+    drop(standby);
 
     let per = |calls: &BTreeMap<String, usize>, of: usize| total(calls) as f64 / of as f64;
     let writes_at_rest: usize =
@@ -116,9 +132,21 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     row("reconcile p99, while all are created", quantile(&creating, 0.99)? * 1000.0, "ms", Some(50.0));
     row("of it the API server: one write, p50", quantile(&writes, 0.5)? * 1000.0, "ms", None);
     row("of it the API server: one write, p99", quantile(&writes, 0.99)? * 1000.0, "ms", None);
+    for (when, times) in [("before", &idle), ("while all are created", &loaded)] {
+        row(&format!("a bare apply by another client, {when}, p50"), of_sorted(times, 0.5) * 1000.0, "ms", None);
+        row(
+            &format!("a bare apply by another client, {when}, p99 of {}", times.len()),
+            of_sorted(times, 0.99) * 1000.0,
+            "ms",
+            None,
+        );
+    }
     row("processor time of the operator a reconcile", processor.as_secs_f64() * 1000.0 / reconciles, "ms", None);
     row(&format!("reconcile p50, {} resizes", changed.len()), quantile(&changing, 0.5)? * 1000.0, "ms", None);
     row(&format!("reconcile p99, {} resizes", changed.len()), quantile(&changing, 0.99)? * 1000.0, "ms", Some(50.0));
+    let looks = looking.last().map_or(0.0, |(_, count)| *count);
+    row("reconcile p50, nothing to do", quantile(&looking, 0.5)? * 1000.0, "ms", None);
+    row(&format!("reconcile p99, nothing to do, of {looks}"), quantile(&looking, 0.99)? * 1000.0, "ms", Some(50.0));
     row("reconciles per fleet until ready", reconciles / fleets as f64, "", None);
     row("failed reconciles", errors, "", None);
     row("API calls per new fleet", per(&to_create, fleets), "", None);
@@ -126,6 +154,8 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     row(&format!("writes but the Lease in {} s at rest", REST.as_secs()), writes_at_rest as f64, "", Some(0.0));
     row("resident memory", mebi(resident), "MiB", Some(128.0));
     row("resident memory, peak", mebi(peak), "MiB", None);
+    row("resident memory of an operator that stands by", mebi(standing_by), "MiB", None);
+    row("resident memory of an operator that stands by, peak", mebi(after_lists), "MiB", None);
     println!("\ncalls per new fleet: {}", shares(&to_create, fleets));
     println!("calls per resize: {}", shares(&to_change, changed.len()));
     println!("calls at rest: {}", shares(&at_rest, 1));
@@ -154,6 +184,20 @@ impl Bench {
             }
         };
         futures::stream::iter(names.iter().map(one)).buffer_unordered(16).try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+
+    /// Changes what no object is made from.
+    async fn touch(&self, names: &[(String, String)]) -> Result<()> {
+        let one = |(namespace, name): &(String, String)| {
+            let (api, name): (Api<UpgraderFleet>, _) = (Api::namespaced(self.client.clone(), namespace), name.clone());
+            let body = json!({ "metadata": { "annotations": { "bench": "touched" } } });
+            async move {
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(&body)).await?;
+                anyhow::Ok(())
+            }
+        };
+        futures::stream::iter(names.iter().map(one)).buffer_unordered(2).try_collect::<Vec<()>>().await?;
         Ok(())
     }
 
@@ -219,6 +263,67 @@ impl Bench {
         }
         Ok(calls)
     }
+}
+
+/// What the API server takes for one write when nobody waits for anything else: a Deployment without pods is applied again and
+/// again. No reconcile can be faster than its writes.
+struct Bare(Api<Deployment>);
+
+impl Bare {
+    async fn new(client: &Client) -> Result<Self> {
+        objects::namespace(client, "bare").await?;
+        Ok(Self(Api::namespaced(client.clone(), "bare")))
+    }
+
+    /// Seconds of one.
+    async fn time(&self, number: usize) -> Result<f64> {
+        let labels = json!({ "app": "bare" });
+        let pod =
+            json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "main", "image": "image:1" }] } });
+        let body = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "bare", "annotations": { "number": number.to_string() } },
+            "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": pod },
+        });
+        let began = Instant::now();
+        self.0.patch("bare", &PatchParams::apply("bench").force(), &Patch::Apply(&body)).await?;
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of so many, one after the other, in order of length.
+    async fn times(&self, count: usize) -> Result<Vec<f64>> {
+        let mut times = Vec::with_capacity(count);
+        for number in 0..count {
+            times.push(self.time(number).await?);
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times)
+    }
+
+    /// The same beside something else, four a second at most, until that ends.
+    async fn beside<T>(&self, other: impl Future<Output = T>) -> Result<(T, Vec<f64>)> {
+        let mut other = std::pin::pin!(other);
+        let mut times = Vec::new();
+        loop {
+            let next = async {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                self.time(times.len()).await
+            };
+            tokio::select! {
+                ended = &mut other => {
+                    times.sort_by(f64::total_cmp);
+                    return Ok((ended, times));
+                }
+                time = next => times.push(time?),
+            }
+        }
+    }
+}
+
+/// A quantile of what is in order.
+fn of_sorted(times: &[f64], quantile: f64) -> f64 {
+    let rank = (times.len() as f64 * quantile).ceil() as usize;
+    times.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
 /// Bounds of a histogram and how many values were not above each.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cluster::objects::spec;
 use cluster::wait::until;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
@@ -66,6 +66,31 @@ async fn a_fleet_at_rest_costs_no_write() -> Result<()> {
     let before = stage.operator.metric("upgrader_fleet_api_writes_total").await?;
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!((stage.operator.metric("upgrader_fleet_api_writes_total").await? - before).abs() < 0.5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_secret_is_made_again_before_pods_have_waited_for_two_minutes() -> Result<()> {
+    let Some(stage) = Stage::new("secret").await else { return Ok(()) };
+    let mut spec = spec(2);
+    spec["upgraders"]["failover"] = json!({ "enabled": false });
+    stage.apply("prod", spec).await?;
+    stage.until("prod", "ready fleet", is_ready).await?;
+    let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let before = secrets.get("prod-token").await?;
+    secrets.delete("prod-token", &DeleteParams::default()).await?;
+    // Pods that run do not notice; one that has to start waits for the Secret. Simulated ones do not: this one is silent instead.
+    let pod = stage.shard_pods("prod", "d2-r1", "primary").await?.first().map(ResourceExt::name_any).context("a pod")?;
+    stage.pods.silence(&pod, true);
+    until("a Secret again", Duration::from_mins(2), || async {
+        Ok(if secrets.get_opt("prod-token").await?.is_some() { Ok(()) } else { Err("none".to_owned()) })
+    })
+    .await?;
+    let after = secrets.get("prod-token").await?;
+    ensure!(
+        after.uid() != before.uid() && after.data.as_ref().is_some_and(|data| data.contains_key("fleet-secret")),
+        "{after:?}"
+    );
     Ok(())
 }
 

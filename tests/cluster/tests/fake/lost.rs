@@ -1,5 +1,6 @@
 //! Upgraders that stop working for other reasons than their own: their node is lost, or the chain has new rules.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -87,6 +88,39 @@ async fn a_lost_node_is_noticed_by_asking_its_upgraders_before_kubernetes_does()
     let alive = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
     let homes: Vec<_> = pods.iter().filter(alive).map(|pod| node_of(pod).unwrap_or_default().to_owned()).collect();
     ensure!(homes.iter().all(|node| node != "lost-0"), "{homes:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_is_cut_off_from_all_pods_believes_the_kubelets() -> Result<()> {
+    let Some(stage) = Stage::new("cut-off").await else { return Ok(()) };
+    let mut spec = spec(4);
+    spec["upgraders"]["failover"] = json!({ "takeoverAfterSeconds": 5 });
+    stage.apply("prod", spec).await?;
+    stage.until("prod", "ready fleet", is_ready).await?;
+    let before = uids(&stage).await?;
+    let homes: HashSet<_> =
+        stage.pods().list(&ListParams::default()).await?.iter().filter_map(node_of).map(str::to_owned).collect();
+    ensure!(homes.len() > 1, "one node can be lost: {homes:?}");
+
+    let cut_off = async || stage.operator.metric("upgrader_fleet_operator_cut_off").await;
+    stage.pods.cut(true);
+    until("an operator that knows", Duration::from_secs(30), || async {
+        Ok(if cut_off().await? > 0.5 { Ok(()) } else { Err("it hears somebody".to_owned()) })
+    })
+    .await?;
+    // Five rounds of three seconds each, in which all would be lost and taken over.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(uids(&stage).await?, before, "substitutes for pods that are well");
+    ensure!(is_ready(&stage.status("prod").await?));
+
+    // What one node's loss looks like is still seen, once somebody is heard.
+    stage.pods.cut(false);
+    let pod = stage.shard_pods("prod", "d4-r2", "primary").await?.first().map(ResourceExt::name_any).context("a pod")?;
+    stage.pods.silence(&pod, true);
+    stage.until("prod", "uncovered fleet", |status| condition(status, "Covered").0 == "False").await?;
+    ensure!(cut_off().await? < 0.5);
+    stage.until("prod", "covered fleet", |status| condition(status, "Covered").0 == "True").await?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cluster::Cluster;
 use cluster::machine::{Machine, alone};
 use cluster::wait::until;
+use fleet_api::ResidueClass;
 use kube::Api;
 use serde_json::{Value, json};
 
@@ -72,8 +73,7 @@ async fn life(machine: &Machine) -> Result<()> {
 
     upgrade(&kit, &chart, &monitored).await?;
     auditor.assert_never_uncovered();
-    drop(auditor);
-    dead.extend(drain(&kit).await?);
+    dead.extend(drain(&kit, &auditor).await?);
 
     let took = mined(&kit, TRANSACTIONS).await?;
     kit.say(&format!("all {TRANSACTIONS} transactions are mined, the last ones after {:.1} s more", took.as_secs_f64()));
@@ -204,11 +204,17 @@ async fn upgrade(kit: &Kit<'_>, chart: &str, values: &[&str]) -> Result<()> {
 
 /// Drains the node without the chain and gives it back. Gives the pods that had to go: with a prover goes its cache, and an upgrader
 /// that goes, too, has a successor that asks again.
-async fn drain(kit: &Kit<'_>) -> Result<Vec<String>> {
+async fn drain(kit: &Kit<'_>, auditor: &Auditor) -> Result<Vec<String>> {
     let name = kit.nodes[1].name;
     let on_it = |pods: Vec<Value>| pods.into_iter().filter(|pod| pod["spec"]["nodeName"] == name).collect::<Vec<_>>();
-    let before = names(&[on_it(kit.pods("upgrader")?), on_it(kit.pods("prover")?)].concat());
-    ensure!(!before.is_empty(), "the drained node has no pod of the fleet");
+    let evicted = on_it(kit.pods("upgrader")?);
+    ensure!(!evicted.is_empty(), "the drained node has no upgrader");
+    let before = names(&[evicted.clone(), on_it(kit.pods("prover")?)].concat());
+    // A shard has one pod, and an eviction ends it before its successor is there: what it had is uncovered meanwhile, and no more.
+    for pod in &evicted {
+        let slug = pod["metadata"]["labels"]["upgrader-fleet.dev/shard"].as_str().context("a shard")?;
+        auditor.dies(ResidueClass::from_slug(slug).context("a class")?);
+    }
     let began = Instant::now();
     // Evictions that a budget refuses are warned of and tried again.
     let (drained, said) =
@@ -220,6 +226,7 @@ async fn drain(kit: &Kit<'_>) -> Result<Vec<String>> {
         .await?;
     // Two of three: the other node has no GPU more, and that is said.
     kit.until_fleet("main", "a prover without a GPU", |status| status["readyProvers"] == "2/3").await?;
+    auditor.assert_only_deaths_uncovered();
     kit.say(&format!("drained {name} of {} pods in {:.1} s", before.len(), began.elapsed().as_secs_f64()));
     kit.kubectl(&["uncordon", name])?;
     kit.until_fleet("main", "all provers again", |status| status["readyProvers"] == "3/3").await?;

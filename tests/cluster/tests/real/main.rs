@@ -13,3 +13,4 @@ mod kit;
 mod life;
 mod monitoring;
 mod proof;
+mod stock;
