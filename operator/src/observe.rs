@@ -54,15 +54,8 @@ pub struct Observed {
     pub shards: BTreeMap<Key, Shard>,
     /// Its provers by kind.
     pub provers: BTreeMap<String, Provers>,
-}
-
-impl Observed {
-    /// Whether there are workloads whose pods are not ready although they should be.
-    pub fn waits(&self) -> bool {
-        let is_ready = |shard: &Shard| matches!(shard.workload.health, Health::Ready { .. });
-        self.shards.values().any(|shard| !shard.workload.stopped && !is_ready(shard))
-            || self.provers.values().any(|kind| kind.ready < kind.pods - kind.unschedulable)
-    }
+    /// Whether a pod has its node and does not start: it may wait for a Secret.
+    pub stuck: bool,
 }
 
 /// Looks at the objects of one fleet.
@@ -73,7 +66,8 @@ pub fn observe(
     status: Option<&UpgraderFleetStatus>,
     now: Timestamp,
 ) -> Observed {
-    let mut observed = Observed::default();
+    let is_stuck = |pod: &Arc<PodFacts>| pod.node.is_some() && !pod.running && !pod.ended && !pod.is_going();
+    let mut observed = Observed { stuck: pods.iter().any(is_stuck), ..Observed::default() };
     for found in workloads {
         let Some(key) = found.key else { continue };
         // What is being deleted does not come back, and cannot be applied again before it is gone.

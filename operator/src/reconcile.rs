@@ -42,7 +42,7 @@ const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// How often the Secret of a fleet is read.
 const SECRET_EVERY: Duration = Duration::from_hours(1);
-/// And when pods have not got ready for as long: without the Secret, which somebody may have deleted, none does.
+/// And when pods have not started for as long: without the Secret, which somebody may have deleted, none does.
 const SECRET_EVERY_WHILE_PODS_WAIT: Duration = Duration::from_mins(1);
 /// How often the status is written for nothing but another length of the queue.
 const QUEUE_EVERY: Duration = Duration::from_secs(15);
@@ -58,7 +58,7 @@ struct Notes {
     said: Option<Arc<UpgraderFleetStatus>>,
     written: Option<Instant>,
     secret_read: Option<Instant>,
-    /// Since when pods are not ready that should be.
+    /// Since when pods do not start.
     waiting: Option<Instant>,
     /// Whether the last look left the status to this one.
     put_off: bool,
@@ -362,7 +362,7 @@ async fn at_once<I, T, F: Future<Output = Result<T, Error>>>(items: Vec<I>, act:
 /// Sees to the fleet's Secret, when it is due.
 async fn secrets(fleet: &Fleet<'_>, uid: &str, observed: &Observed, context: &Context) -> Result<(), Error> {
     let due = context.with_notes(uid, |notes| {
-        notes.waiting = observed.waits().then(|| notes.waiting.unwrap_or_else(Instant::now));
+        notes.waiting = observed.stuck.then(|| notes.waiting.unwrap_or_else(Instant::now));
         let long = notes.waiting.is_some_and(|since| since.elapsed() >= SECRET_EVERY_WHILE_PODS_WAIT);
         let every = if long { SECRET_EVERY_WHILE_PODS_WAIT } else { SECRET_EVERY };
         notes.secret_read.is_none_or(|at| at.elapsed() >= every)
@@ -501,7 +501,7 @@ fn without_queue(status: &UpgraderFleetStatus) -> UpgraderFleetStatus {
 }
 
 fn next_look(wanted: Option<&Wanted>, observed: &Observed, resource: &UpgraderFleet) -> Duration {
-    let mut next = if observed.waits() { SECRET_EVERY_WHILE_PODS_WAIT } else { RESYNC };
+    let mut next = if observed.stuck { SECRET_EVERY_WHILE_PODS_WAIT } else { RESYNC };
     let takeover = wanted.and_then(|wanted| wanted.takeover_after);
     for (key, shard) in &observed.shards {
         let wait = match (shard.workload.health, takeover) {

@@ -310,6 +310,7 @@ mod tests {
         Observed {
             shards: wanted(shards).classes.into_iter().map(shard).collect(),
             provers: [("default".to_owned(), provers)].into(),
+            stuck: false,
         }
     }
 
