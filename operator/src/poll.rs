@@ -165,7 +165,7 @@ impl Poller {
                 }
             }
             if !cut_off {
-                outcomes.into_iter().filter(|outcome| !outcome.good).for_each(|outcome| self.note(outcome.target, false, None));
+                outcomes.into_iter().filter_map(|outcome| outcome.silent).for_each(|target| self.note(target, false, None));
             }
         }
     }
@@ -197,9 +197,9 @@ impl Poller {
                 if self.answers.note_rules(&target.uid, says_outdated(&text)) {
                     let _ = self.trigger.unbounded_send(target.fleet.clone());
                 }
-                // Of one that the kubelet finds not ready, only the reason is of interest.
+                // Of one that the kubelet finds not ready, only the reason is of interest, and that it hears us.
                 if !target.ready {
-                    return None;
+                    return heard.then(|| Outcome { node: pod.node.clone(), heard, silent: None });
                 }
             }
             Component::Prover if target.tls => {}
@@ -209,10 +209,13 @@ impl Poller {
             }
         }
         self.metrics.polls.with_label_values(&[if good { "ok" } else { "error" }]).inc();
-        if good {
-            self.note(target.clone(), true, load);
-        }
-        Some(Outcome { node: pod.node.clone(), target, heard, good })
+        let silent = if good {
+            self.note(target, true, load);
+            None
+        } else {
+            Some(target)
+        };
+        Some(Outcome { node: pod.node.clone(), heard, silent })
     }
 
     /// Whether the answer is a good one, and its text; nothing without an answer.
@@ -229,10 +232,10 @@ impl Poller {
 struct Outcome {
     /// Where the pod is.
     node: Option<String>,
-    target: Target,
     /// Whether there was an answer, good or not.
     heard: bool,
-    good: bool,
+    /// Whom to count as silent, unless it is we who are not heard.
+    silent: Option<Target>,
 }
 
 /// Whether it is we who cannot be heard: nobody answers, on several nodes. That all of them have died at one moment is less likely
@@ -257,7 +260,6 @@ enum Component {
     Prover,
 }
 
-#[derive(Clone)]
 struct Target {
     component: Component,
     tls: bool,
@@ -314,19 +316,7 @@ mod tests {
     #[test]
     fn that_nobody_answers_on_any_node_is_our_own_fault() {
         let outcomes = |all: &[(&str, bool)]| -> Vec<Outcome> {
-            let one = |(node, heard): &(&str, bool)| Outcome {
-                node: Some((*node).to_owned()),
-                target: Target {
-                    component: Component::Upgrader,
-                    tls: false,
-                    ready: true,
-                    uid: String::new(),
-                    base: String::new(),
-                    fleet: ObjectRef::new("prod").within("ns"),
-                },
-                heard: *heard,
-                good: false,
-            };
+            let one = |(node, heard): &(&str, bool)| Outcome { node: Some((*node).to_owned()), heard: *heard, silent: None };
             all.iter().map(one).collect()
         };
         assert!(is_cut_off(&outcomes(&[("a", false), ("a", false), ("b", false)])));

@@ -160,8 +160,10 @@ impl Uploader {
         if let Some(left) = &state.left {
             self.stream.wait(left).map_err(driver("making a stream wait"))?;
         }
-        self.staging.upload(&self.stream, place, words(main.columns().as_slice()))?;
-        self.stream.synchronize().map_err(driver("waiting for an upload"))?;
+        let sent = self.staging.upload(&self.stream, place, words(main.columns().as_slice()));
+        // Also after an error: the place is another's as soon as the room is unlocked.
+        let ended = self.stream.synchronize().map_err(driver("waiting for an upload"));
+        sent.and(ended)?;
         state.last_ticket += 1;
         let ticket = state.last_ticket;
         state.held = Some(Held { ticket, place });

@@ -5,8 +5,9 @@
 //! halves of a FRI fold lie in one coset, and a plan that keeps fewer than eight cosets only computes some again.
 //!
 //! One arena is allocated for a proof and cut up before its first launch ([`arena`]); all work runs on one stream, in
-//! order, but for the next proof's table, which is uploaded meanwhile ([`Uploader`]). Launches are typed ([`launch`]) and assert shapes. Without a driver, a device, or kernels in this build, all
-//! that happens is a [`crate::error::GpuError`].
+//! order, but for the next proof's table, which is uploaded meanwhile ([`Uploader`]). Launches are typed ([`launch`]) and
+//! assert shapes. Without a driver, a device, or kernels in this build, all that happens is a
+//! [`crate::error::GpuError`].
 
 mod ahead;
 mod air;
