@@ -59,7 +59,9 @@ const DICTIONARY: &[&[u8]] = &[
 const LONGEST: usize = 16 << 10;
 
 fn corpus_folder(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+    // Of this run: a build cache that several checkouts share may hold a binary that was compiled in another one.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(package).join("fuzz/corpus").join(target)
 }
 
 fn seconds() -> f64 {
