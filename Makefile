@@ -13,6 +13,8 @@ export UPGRADER_FLEET_CACHE := $(cache)
 export CARGO_TARGET_DIR ?= $(cache)/target
 # rustc overflows its stack on neptune-consensus without this; .cargo/config.toml says so too, for calls without make.
 export RUST_MIN_STACK := 33554432
+# A test that returns an error says why; thirty lines of where would hide it. Panics still tell both.
+export RUST_LIB_BACKTRACE ?= 0
 
 bin := $(CARGO_TARGET_DIR)/release
 flags := --release --workspace --locked
@@ -32,7 +34,7 @@ demo: build ## four upgraders, forty transactions, mock proofs, two processes ki
 	$(bin)/fleet-demo
 
 .PHONY: build
-build: deps ## all binaries, into $(CARGO_TARGET_DIR)/release
+build: deps ## all binaries, into target/release of the cache
 	cargo build $(flags)
 
 .PHONY: install
@@ -147,7 +149,7 @@ deps: ## what a bare Debian lacks (a C compiler), by apt, when missing and root
 	@scripts/deps.sh build
 
 .PHONY: real-node
-real-node: $(neptune) ## the published neptune-core $(neptune_version), its prover and command line into the cache: 45 minutes on two cores, once
+real-node: $(neptune) ## the published neptune-core, its prover and command line into the cache: 45 minutes on two cores, once
 
 $(neptune_bin)/neptune-%:
 	scripts/deps.sh neptune

@@ -13,5 +13,6 @@ pub const JOB_KIND: &str = "x-job-kind";
 pub const CLIENT_ID: &str = "x-client-id";
 /// In answers: the exact log2 padded height.
 pub const LOG2_PADDED_HEIGHT: &str = "x-log2-padded-height";
-/// In answers: the job's id.
+/// In answers: the job's id. In requests, the same if the caller knows it: a pod that drains takes no new jobs, but lets callers
+/// join one that runs, and tells by this header before the upload which it is.
 pub const JOB_ID: &str = "x-job-id";

@@ -117,6 +117,53 @@ async fn a_job_in_flight_at_the_second_is_joined_there() {
 }
 
 #[tokio::test]
+async fn a_job_that_a_draining_pod_makes_is_joined_there_under_its_name() {
+    let pods = pods::<3>(&proving());
+    pods[1].set(status(JobState::Proving), None);
+    pods[1].script().capacity.draining = true;
+    pods[1].script().capacity.ready = false;
+    assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[1].url);
+    let sent = pods[1].requests("POST").pop().unwrap();
+    assert_eq!(sent.header("x-job-id"), Some(id().to_string().as_str()), "or the pod would refuse it before it is uploaded");
+}
+
+#[tokio::test]
+async fn pods_that_are_not_up_are_not_among_the_first_two() {
+    let mut pods = pods::<4>(&proving());
+    pods[0].kill();
+    pods[1].script().capacity.ready = false;
+    pods[3].set(status(JobState::Proving), None);
+    assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[3].url);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_is_waited_for_once() {
+    // Connections stand, by the kernel's hand, and nobody answers: what a lost node does, with a time limit of its own.
+    let lost = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let lost_url = format!("http://{}", lost.local_addr().unwrap());
+    let pod = FakePod::start(proving());
+    let limits = Timing { ask: Duration::from_millis(600), ..timing() };
+    let both = [lost_url.clone(), pod.url.clone()];
+    let client = Client::builder().endpoints(both).timing(limits).build().unwrap();
+    let started = Instant::now();
+    prove(&client).await.unwrap();
+    assert!(started.elapsed() >= limits.ask, "it might have had the job");
+    let started = Instant::now();
+    for _ in 0..3 {
+        prove(&client).await.unwrap();
+    }
+    assert!(started.elapsed() < limits.ask, "it is waited for again: {:?}", started.elapsed());
+    // Where there is no other, it is asked all the same.
+    let limits = Timing { patience: Duration::from_millis(700), ..limits };
+    let client = Client::builder().endpoints([lost_url]).timing(limits).build().unwrap();
+    for _ in 0..2 {
+        let started = Instant::now();
+        assert!(matches!(prove(&client).await, Err(ClientError::Patience { .. })));
+        assert!(started.elapsed() >= limits.ask);
+    }
+}
+
+#[tokio::test]
 async fn the_first_idle_pod_gets_the_job() {
     let pods = pods::<4>(&proving());
     pods[0].script().capacity.idle = false;

@@ -17,6 +17,7 @@ use crate::intake::Intake;
 use crate::layout;
 use crate::memory::{GPU_WORKER_BYTES, available_bytes};
 use crate::metrics::Metrics;
+use crate::pool::PoolConfig;
 use crate::scheduler::{Backend, Config, MemoryGate};
 use crate::service::{Service, ServiceConfig};
 use crate::tvmp;
@@ -138,6 +139,7 @@ fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
             quarantine_after: options.quarantine_after,
             max_log2_padded_height: options.max_log2_padded_height,
             routing,
+            gpu_lanes: gpu_lanes(&workers),
             ..Config::default()
         },
         memory,
@@ -145,6 +147,14 @@ fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
         measured,
         mock: decision == Decision::Mock,
     })
+}
+
+/// A program's run takes a core for a second, the filling of a table all of them for half of one: a quarter of the cores for each
+/// GPU, but no more than four, at which nothing waits for a trace any more.
+fn gpu_lanes(workers: &[PoolConfig]) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let gpus = workers.iter().filter(|worker| worker.backend == Backend::Gpu).count();
+    (cores / (4 * gpus.max(1))).clamp(2, 4)
 }
 
 /// Written beside and renamed: whoever waits for the file never reads half of it.

@@ -255,6 +255,12 @@ impl Service {
         state.proofs.get(&job).cloned()
     }
 
+    /// Whether the job is made here or its proof is there: a pod that drains takes callers for such a job and for no other.
+    pub fn holds(&self, job: JobId) -> bool {
+        let state = self.lock();
+        state.scheduler.is_live(job) || state.proofs.contains_key(&job)
+    }
+
     /// No new jobs from now on. Ends when no job is left, running ones go on until then, and when their proofs have been fetched,
     /// or have waited for it for [`COLLECT_WITHIN`].
     pub async fn drain(&self) {

@@ -55,7 +55,14 @@ pub fn transaction() -> Result<PrimitiveWitness> {
 /// # Errors
 /// Those of neptune-consensus, if it finds the gobbler invalid.
 pub async fn gobbler() -> Result<Gobbler> {
-    let transaction = transaction()?;
+    gobbler_of(transaction()?).await
+}
+
+/// The same for any transaction.
+///
+/// # Errors
+/// As for [`gobbler`].
+pub async fn gobbler_of(transaction: PrimitiveWitness) -> Result<Gobbler> {
     let word = |n| Tip5::hash(&BFieldElement::new(n));
     let recipient = Recipient { lock_script_hash: LockScript::anyone_can_spend().hash(), receiver_digest: word(18) };
     let PrimitiveWitness { mutator_set_accumulator, kernel, .. } = transaction;

@@ -134,6 +134,50 @@ async fn a_draining_pod_hands_its_last_proof_over() -> Result<()> {
     Ok(())
 }
 
+/// Whoever replaces a caller while the pod is replaced, too, wants what the pod still makes.
+#[tokio::test]
+async fn a_draining_pod_lets_callers_join_what_it_makes() -> Result<()> {
+    let mut pod = pod(&[]).await?;
+    let (job, other) = (of_height(15, 322), of_height(9, 323));
+    let url = pod.url().to_owned();
+    ensure!(post(&url, bytes(&job), &[ASYNC, ("x-client-id", "before")]).await?.status() == StatusCode::ACCEPTED);
+    wait_for(&url, job.id(), &[JobState::Proving]).await?;
+    pod.terminate()?;
+    while send(Method::GET, &format!("{url}/readyz"), None, &[]).await?.status() != StatusCode::SERVICE_UNAVAILABLE {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (name, others_name) = (job.id().to_string(), other.id().to_string());
+    for headers in [&[("x-job-id", others_name.as_str())][..], &[]] {
+        let refused = problem(post(&url, bytes(&other), headers).await?).await?;
+        ensure!(refused.problem_type == ProblemType::Draining, "{refused:?}");
+    }
+    // The name opens the door to the job of that name and to no other.
+    let refused = problem(post(&url, bytes(&other), &[("x-job-id", &name)]).await?).await?;
+    ensure!(refused.problem_type == ProblemType::Draining, "{refused:?}");
+    let nonsense = problem(post(&url, bytes(&job), &[("x-job-id", "nonsense")]).await?).await?;
+    ensure!(nonsense.problem_type == ProblemType::BadRequest, "{nonsense:?}");
+
+    let client = Client::builder().endpoints([url.clone()]).build()?;
+    let caller = tokio::spawn({
+        let body = JobBody::from_job(&job)?;
+        async move { client.prove(body, ProveOptions::default()).await }
+    });
+    // Who was there before leaves; the job goes on for the one who joined.
+    let joined = async {
+        while pod.log().matches("job: received").count() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), joined).await.with_context(|| pod.log())?;
+    let withdrawn = format!("{url}/v1/proofs/{name}");
+    ensure!(send(Method::DELETE, &withdrawn, None, &[("x-client-id", "before")]).await?.status() == StatusCode::NO_CONTENT);
+    let proved = caller.await??;
+    ensure!(proof::verify(&job.claim, &proved.bytes).is_ok());
+    ensure!(pod.ended(Duration::from_secs(20)).await?.success(), "{}", pod.log());
+    ensure!(pod.log().matches("job: proof returned").count() == 1, "{}", pod.log());
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_grace_period_ends_and_so_does_the_pod() -> Result<()> {
     let mut pod = pod(&["--grace-period", "1"]).await?;

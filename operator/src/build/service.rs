@@ -6,14 +6,19 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{BuildError, COMPONENT_LABEL, Fleet, Object, PROVER_PORT, UPGRADER_PORT, object};
 use crate::kinds::Kind;
 
-/// A headless Service over the ready prover pods, whose addresses clients choose among by themselves, and one over the
+/// A headless Service over the prover pods, whose addresses clients choose among by themselves, and one over the
 /// upgraders, for Prometheus.
 pub fn services(fleet: &Fleet<'_>) -> Result<Vec<Object>, BuildError> {
-    Ok(vec![headless(fleet, "provers", "prover", PROVER_PORT)?, headless(fleet, "upgraders", "upgrader", UPGRADER_PORT)?])
+    let mut provers = headless(fleet, "provers", "prover", PROVER_PORT);
+    // With those that are not ready: a pod that drains still has the proofs which it makes, and who asks for one must find it there.
+    // Clients see from a pod's capacity whether it takes new jobs.
+    provers.spec.get_or_insert_default().publish_not_ready_addresses = Some(true);
+    let upgraders = headless(fleet, "upgraders", "upgrader", UPGRADER_PORT);
+    [provers, upgraders].iter().map(|service| object(Kind::Service, service)).collect()
 }
 
-fn headless(fleet: &Fleet<'_>, suffix: &str, component: &str, port: i32) -> Result<Object, BuildError> {
-    let service = Service {
+fn headless(fleet: &Fleet<'_>, suffix: &str, component: &str, port: i32) -> Service {
+    Service {
         metadata: fleet.meta(&format!("{}-{suffix}", fleet.name), [(COMPONENT_LABEL, component.to_owned())]),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
@@ -28,6 +33,5 @@ fn headless(fleet: &Fleet<'_>, suffix: &str, component: &str, port: i32) -> Resu
             ..ServiceSpec::default()
         }),
         ..Service::default()
-    };
-    object(Kind::Service, &service)
+    }
 }

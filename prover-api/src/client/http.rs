@@ -66,6 +66,8 @@ pub struct CallTimes {
 /// What goes with a job.
 #[derive(Debug)]
 pub struct Sending<'a> {
+    /// Which job it is.
+    pub id: JobId,
     /// Compressed.
     pub body: Bytes,
     /// Of the body.
@@ -140,6 +142,7 @@ impl Pod<'_> {
             .request(Method::POST, "/v1/proofs", self.times.send)
             .header(CONTENT_TYPE, "application/json")
             .header("prefer", "respond-async")
+            .header(headers::JOB_ID, job.id.to_string())
             .header(headers::PRIORITY, job.priority.name())
             .header(headers::JOB_KIND, job.kind.name())
             .header(headers::CLIENT_ID, job.client_id);

@@ -47,6 +47,13 @@ pub struct View {
     pub capacity: Option<Capacity>,
 }
 
+impl View {
+    /// Whether the pod may have jobs: it is up, be it that it takes no new ones.
+    pub fn may_hold(&self) -> bool {
+        self.capacity.as_ref().is_some_and(|capacity| capacity.ready || capacity.draining)
+    }
+}
+
 /// What a job needs of a pod.
 #[derive(Debug, Clone, Copy)]
 pub struct Need {

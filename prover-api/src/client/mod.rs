@@ -28,7 +28,7 @@ mod wish;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -119,6 +119,9 @@ pub struct Timing {
     pub resolve: Duration,
     /// How long a job may find no pod that takes it.
     pub patience: Duration,
+    /// How long a pod that did not answer at all is asked only when no other can be: its node may be lost, and each job would wait
+    /// for it anew.
+    pub shun: Duration,
 }
 
 impl Default for Timing {
@@ -134,6 +137,7 @@ impl Default for Timing {
             resume: Duration::from_secs(5),
             resolve: Duration::from_secs(5),
             patience: Duration::from_mins(5),
+            shun: Duration::from_secs(30),
         }
     }
 }
@@ -209,6 +213,7 @@ impl ClientBuilder {
                 timing: self.timing,
                 nonce: rand::random(),
                 wrong_proofs: Mutex::default(),
+                silent: Mutex::default(),
                 withdrawals: TaskTracker::new(),
             }),
         })
@@ -223,6 +228,8 @@ struct Shared {
     timing: Timing,
     nonce: u64,
     wrong_proofs: Mutex<HashMap<Arc<str>, u32>>,
+    /// Since when.
+    silent: Mutex<HashMap<Arc<str>, Instant>>,
     withdrawals: TaskTracker,
 }
 
@@ -234,6 +241,25 @@ impl Shared {
 
     fn count_wrong_proof(&self, pod: &Arc<str>) {
         *self.wrong_proofs.lock().unwrap_or_else(PoisonError::into_inner).entry(pod.clone()).or_default() += 1;
+    }
+
+    /// A pod was asked. `in_vain`: for how long; who refuses the connection has not kept anybody waiting.
+    fn waited_for(&self, pod: &Arc<str>, in_vain: Option<Duration>) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match in_vain {
+            None => drop(silent.remove(pod)),
+            Some(time) if time >= self.timing.connect.min(self.timing.ask) / 2 => {
+                // What is over is forgotten: pods come and go, each under an address of its own.
+                silent.retain(|_, since| since.elapsed() < self.timing.shun);
+                silent.insert(pod.clone(), Instant::now());
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn is_shunned(&self, pod: &Arc<str>) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(pod).is_some_and(|since| since.elapsed() < self.timing.shun)
     }
 
     /// Whether the pod has given proofs that do not verify: such pods are asked last.
@@ -278,12 +304,19 @@ impl Client {
         self.prove(body, options).await
     }
 
-    /// Asks every pod for its capacity and devices, all at once.
+    /// Asks every pod for its capacity and devices, all at once. One that has just been waited for in vain ([`Timing::shun`]) is
+    /// not waited for again.
     pub async fn status_all(&self) -> Vec<PodStatus> {
         let endpoints = self.shared.endpoints.current().await;
         join_all(endpoints.iter().map(|endpoint| async {
-            let pod = self.shared.pod(endpoint);
+            if self.shared.is_shunned(&endpoint.name) {
+                let why = "did not answer a moment ago".to_owned();
+                return PodStatus { pod: endpoint.name.to_string(), answer: Err(why) };
+            }
+            let (pod, asked) = (self.shared.pod(endpoint), Instant::now());
             let (capacity, devices) = tokio::join!(pod.get("/v1/capacity"), pod.get("/v1/devices"));
+            let unreachable = matches!(capacity, Err(CallError::Unreachable(_)));
+            self.shared.waited_for(&endpoint.name, unreachable.then(|| asked.elapsed()));
             let answer = capacity.and_then(|capacity| Ok((capacity, devices?))).map_err(|error| match error {
                 CallError::Unreachable(why) => why,
                 CallError::Problem { problem, .. } => problem.to_string(),

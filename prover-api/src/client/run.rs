@@ -16,6 +16,9 @@ use super::wish::Wish;
 use super::{ClientError, JobBody, ProveOptions, Proved, Shared, rendezvous};
 use crate::{JobId, JobState, JobStatus, Problem, ProblemType, proof};
 
+/// Where clients meet that want the same proof: this many pods, the first in the order of the job, are asked for it by each.
+const MEETING: usize = 2;
+
 /// How long after a change of the pods a job is looked for on all of them. An upgrade that began before it is over by then.
 const UNSETTLED: Duration = Duration::from_mins(30);
 
@@ -124,8 +127,9 @@ impl Run<'_> {
         }
     }
 
-    /// Asks the first two for the job and all for their capacity, as far as needed. Where pods have come or gone lately, all are
-    /// asked for the job: those that were its first two need not be any more.
+    /// Asks the first two for the job and all for their capacity, as far as needed. Those that cannot have it, because they are not
+    /// up, do not count. Where pods have come or gone lately, all are asked for the job: those that were its first two need not be
+    /// any more.
     async fn find(&mut self, pods: &[Endpoint]) -> Result<Target, ClientError> {
         let now = Instant::now();
         let available = |pod: &&Endpoint| self.ledger.availability(&pod.name, now);
@@ -133,11 +137,22 @@ impl Run<'_> {
         if left == 0 && !pods.is_empty() {
             return Err(self.nowhere_left());
         }
-        let ready: Vec<_> = pods.iter().filter(|pod| available(pod) == Availability::Now).cloned().collect();
+        let mut ready: Vec<_> = pods.iter().filter(|pod| available(pod) == Availability::Now).cloned().collect();
+        if !ready.iter().all(|pod| self.shared.is_shunned(&pod.name)) {
+            ready.retain(|pod| !self.shared.is_shunned(&pod.name));
+        }
         let waits_for_busy =
             pods.iter().any(|pod| matches!(available(&pod), Availability::At(_)) && !self.ledger.is_silent(&pod.name));
-        let (first, rest) = ready.split_at(ready.len().min(2));
-        let mut views = self.ask(first, true).await;
+        let mut views: Vec<View> = Vec::new();
+        loop {
+            let rest = &ready[views.len()..];
+            let wanted = MEETING.saturating_sub(views.iter().filter(|view| view.may_hold()).count()).min(rest.len());
+            if wanted == 0 {
+                break;
+            }
+            views.extend(self.ask(&rest[..wanted], true).await);
+        }
+        let rest = &ready[views.len()..];
         let mut choice = choose(&views, &self.need());
         let full = matches!(choice, Choice::Queue(_) | Choice::Nowhere);
         let found = |choice: Choice| matches!(choice, Choice::Fetch(_) | Choice::Join(_));
@@ -170,14 +185,17 @@ impl Run<'_> {
         let shared = self.shared;
         let id = self.id;
         let answers = join_all(pods.iter().map(|endpoint| async move {
-            let pod = shared.pod(endpoint);
+            let (pod, asked) = (shared.pod(endpoint), Instant::now());
             let state = async {
                 if !for_the_job {
                     return None;
                 }
                 pod.status(id).await.ok().map(|status| status.state)
             };
-            tokio::join!(state, pod.get::<crate::Capacity>("/v1/capacity"))
+            let answers = tokio::join!(state, pod.get::<crate::Capacity>("/v1/capacity"));
+            let unreachable = matches!(answers.1, Err(CallError::Unreachable(_)));
+            shared.waited_for(&endpoint.name, unreachable.then(|| asked.elapsed()));
+            answers
         }))
         .await;
         let mut views = Vec::with_capacity(pods.len());
@@ -299,6 +317,7 @@ impl Run<'_> {
     async fn send(&mut self, endpoint: &Endpoint) -> Result<Option<Proved>, ClientError> {
         let mut wish = Wish::new(self.shared, endpoint, self.id);
         let job = Sending {
+            id: self.id,
             body: self.body.clone(),
             encoding: self.shared.encoding.header(),
             priority: self.options.priority,

@@ -337,6 +337,7 @@ pub fn timing() -> Timing {
         resume: Duration::from_millis(200),
         resolve: Duration::from_millis(20),
         patience: Duration::from_secs(5),
+        shun: Duration::from_secs(30),
     }
 }
 

@@ -39,6 +39,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
         ("X-Deadline" = Option<String>, Header, description = "When the caller stops waiting: seconds from now, or RFC 3339"),
         ("X-Job-Kind" = Option<JobKind>, Header, description = "What the job is for; a label in metrics"),
         ("X-Client-Id" = Option<String>, Header, description = "With respond-async: the name under which the wish can be cancelled"),
+        ("X-Job-Id" = Option<String>, Header, description = "The job's id, if the caller knows it: with it, a pod that drains lets callers join a job that it still makes"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`: answer at once, 202"),
         ("Content-Encoding" = Option<String>, Header, description = "`gzip`, `zstd` or none; 256 MiB after decompression"),
     ),
@@ -66,7 +67,8 @@ pub async fn submit(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body)
     if wishes.deadline.is_some_and(|left| left.is_zero()) {
         return Err(Problem::new(ProblemType::DeadlineExceeded).detail("it had passed before the job came").into());
     }
-    if api.service.is_draining() {
+    let named = text(&headers, headers::JOB_ID)?.map(job_id).transpose()?;
+    if api.service.is_draining() && !named.is_some_and(|job| api.service.holds(job)) {
         // Before the upload: it would be for nothing.
         return Err(super::refused(crate::scheduler::Refusal::Draining).into());
     }

@@ -141,7 +141,7 @@ impl Scheduler {
     }
 
     /// Work outside the slots: trace the next jobs ahead, and learn the height of each waiting job, so that one too big is refused
-    /// at once and not when its turn comes. A worker traces fewer jobs ahead than it has lanes: one is always left for heights.
+    /// at once and not when its turn comes. A worker traces fewer jobs at once than it has lanes: one is always left for heights.
     fn fill_lanes(&mut self, effects: &mut Vec<Effect>) {
         loop {
             let lanes: Vec<WorkerId> =
@@ -186,39 +186,48 @@ impl Scheduler {
         is_looked_at || self.unknown.iter().take(lanes).any(|&(_, _, first)| first == id)
     }
 
-    /// The first waiting job that should be traced ahead on `lane`, while the worker and the host's memory have room for it. The
-    /// trace of a job further behind makes room: the device would have to wait for the urgent one's otherwise.
+    /// The first waiting job that should be traced ahead on `lane`, while the worker's share and the host's memory have room for it.
+    /// Traces of jobs further behind make room: the device would have to wait for the urgent one's otherwise.
     fn next_to_trace(&mut self, lane: WorkerId, effects: &mut Vec<Effect>) -> Option<JobId> {
-        let max_ahead = self.workers.get(&lane)?.max_ahead;
-        if max_ahead == 0 {
+        let worker = self.workers.get(&lane)?;
+        let is_traced = |id: &&JobId| self.jobs.get(id).is_some_and(|job| job.phase == Phase::TracingAhead(lane));
+        if worker.max_ahead_bytes == 0 || worker.lanes.iter().filter(is_traced).count() + 1 >= worker.max_lanes {
             return None;
         }
-        let is_ahead =
-            |job: &Job| job.slot.is_none() && (job.traced_on == Some(lane) || job.phase == Phase::TracingAhead(lane));
-        let ahead: Vec<Place> = self
-            .reserved
-            .keys()
-            .filter_map(|&id| self.jobs.get(&id).filter(|job| is_ahead(job)).map(|job| place(id, job)))
-            .collect();
         let is_ready = |job: &Job| {
             let untouched = job.phase == Phase::Idle && job.traced_on.is_none() && job.log2_padded_height.is_some();
             untouched && job.avoid != Some(lane) && self.is_eligible(job, lane)
         };
         let next = self.waiting.iter().find(|(_, _, id)| self.jobs.get(id).is_some_and(is_ready)).copied()?;
-        let gives_way = match ahead.iter().max() {
-            Some(&last) if ahead.len() >= max_ahead && next < last => Some(last.2),
-            _ if ahead.len() >= max_ahead => return None,
-            _ => None,
-        };
         let bytes = self.memory.ahead_bytes(self.jobs.get(&next.2)?.log2_padded_height?);
-        let freed = gives_way.and_then(|id| self.reserved.get(&id)).copied().unwrap_or(0);
+        let mut ahead = self.ahead_on(lane);
+        let mut held: u64 = ahead.iter().map(|&(_, bytes)| bytes).sum();
+        let mut gives_way = Vec::new();
+        // One that is larger than the worker's share is made ready when it is the next.
+        while held > 0 && held.saturating_add(bytes) > worker.max_ahead_bytes {
+            let (last, freed) = ahead.pop().filter(|&(last, _)| next < last)?;
+            held -= freed;
+            gives_way.push((last.2, freed));
+        }
+        let freed: u64 = gives_way.iter().map(|&(_, bytes)| bytes).sum();
         if self.reserved.values().sum::<u64>() - freed + bytes > self.memory.limit {
             return None;
         }
-        if let Some(last) = gives_way {
+        for (last, _) in gives_way {
             self.drop_trace(last, effects);
         }
         Some(next.2)
+    }
+
+    /// Jobs that are traced ahead on a worker, done or under way, in order of the queue, with the bytes reserved for them.
+    pub(super) fn ahead_on(&self, lane: WorkerId) -> Vec<(Place, u64)> {
+        let is_ahead =
+            |job: &Job| job.slot.is_none() && (job.traced_on == Some(lane) || job.phase == Phase::TracingAhead(lane));
+        let ahead = self.reserved.iter().filter_map(|(&id, &bytes)| Some((id, self.jobs.get(&id)?, bytes)));
+        let mut ahead: Vec<_> =
+            ahead.filter(|(_, job, _)| is_ahead(job)).map(|(id, job, bytes)| (place(id, job), bytes)).collect();
+        ahead.sort_unstable();
+        ahead
     }
 
     /// Gives traces up, from the queue's end, until `bytes` fit beside what else is reserved.

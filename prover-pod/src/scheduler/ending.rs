@@ -49,12 +49,12 @@ impl Scheduler {
         }
     }
 
-    /// The front body failed for good: its callers hear so, the next body gets its own run.
+    /// The front body failed for good: its callers hear so, the next body gets its own run, on another pod if this one drains.
     pub(super) fn fail_body(&mut self, now: Time, id: JobId, failure: Failure, effects: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let body = job.body();
         let others = job.interests.values().any(|interest| interest.body != body.id);
-        if !others || self.draining {
+        if !others {
             self.finish(now, id, JobState::Failed, &Outcome::Failed(failure), effects);
             return;
         }

@@ -60,6 +60,11 @@ pub struct Config {
     pub max_log2_padded_height: Option<u8>,
     /// CPU or GPU, where there are both.
     pub routing: Routing,
+    /// Programs that a GPU's worker runs at once beside its proof, and tables that it fills: each takes a core, and all of them for a moment.
+    pub gpu_lanes: usize,
+    /// Bytes that jobs may take on the host which a GPU's worker prepares ahead of its proof, for each job that it may have at once
+    /// beside the one that is proven. Where they are filled up, small jobs have not kept the large one behind them from being ready.
+    pub gpu_ahead_bytes: u64,
 }
 
 impl Default for Config {
@@ -73,6 +78,9 @@ impl Default for Config {
             quarantine_after: 2,
             max_log2_padded_height: None,
             routing: Routing::default(),
+            gpu_lanes: 2,
+            // Two jobs of 2^22 rows.
+            gpu_ahead_bytes: 16 << 30,
         }
     }
 }

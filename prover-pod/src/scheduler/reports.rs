@@ -10,13 +10,13 @@ use super::{Backend, Effect, Failure, Offer, Outcome, Time, WorkerId};
 impl Scheduler {
     /// The pod starts a worker: jobs for its kind of prover wait for it.
     pub fn expect_worker(&mut self, id: WorkerId, backend: Backend) {
-        self.workers.entry(id).or_insert_with(|| Worker::expected(backend));
+        self.workers.entry(id).or_insert_with(|| Worker::expected(backend, &self.config));
     }
 
     /// A worker process is up and has passed its self-test.
     pub fn worker_up(&mut self, now: Time, id: WorkerId, offer: Offer, effects: &mut Vec<Effect>) {
-        let worker = self.workers.entry(id).or_insert_with(|| Worker::expected(offer.backend));
-        worker.take(offer);
+        let worker = self.workers.entry(id).or_insert_with(|| Worker::expected(offer.backend, &self.config));
+        worker.take(offer, &self.config);
         worker.up = true;
         worker.failed_starts = 0;
         self.refuse_all_too_big(now, effects);

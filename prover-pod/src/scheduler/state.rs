@@ -69,7 +69,8 @@ impl Scheduler {
         if self.cache.touch(wish.job) {
             return Ok(Accepted::Cached);
         }
-        if self.draining {
+        // A run that is wanted anyway may be joined: the alternative is that another pod makes the same proof.
+        if self.draining && !self.is_live(wish.job) {
             return Err(Refusal::Draining);
         }
         if !self.workers.is_empty() && self.workers.values().all(|worker| worker.quarantined) {
@@ -164,7 +165,7 @@ impl Scheduler {
         self.pump(now, effects);
     }
 
-    /// No new jobs from now on; those without a slot are given back to their callers.
+    /// No new jobs from now on, only callers who join one; those without a slot are given back to their callers.
     pub fn drain(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.draining = true;
         let waiting: Vec<JobId> = self.waiting.iter().map(|&(_, _, job)| job).collect();

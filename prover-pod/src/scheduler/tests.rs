@@ -1,5 +1,6 @@
 //! The scheduler against random event sequences, with a world around it that answers like real workers, and worse ones.
 
+mod saturation;
 mod world;
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use prover_api::{JobId, JobState, Priority};
 use triton_vm::prelude::{BFieldElement, Claim, Digest, bfe};
 
 use self::world::{Order, World};
-use super::job::{Job, Phase};
+use super::job::Phase;
 use super::*;
 
 fn job(n: u64) -> JobId {
@@ -27,6 +28,11 @@ const GPU_LOG2_HEIGHT: u8 = 18;
 
 fn config() -> Config {
     Config { max_queued: 6, max_body_bytes: 1_000, history: 4, ..Config::default() }
+}
+
+/// Room for one trace of 2^12 rows ahead of the GPU.
+fn one_ahead() -> Config {
+    Config { gpu_ahead_bytes: crate::memory::gpu_ahead_bytes(12), ..config() }
 }
 
 #[derive(Debug, Clone)]
@@ -116,10 +122,13 @@ proptest! {
         collections_on_cpu: bool,
         quarantine_after in 0u32..3,
         drains: bool,
+        gpu_lanes in 1usize..6,
+        log2_ahead in 9u8..24,
         events in prop::collection::vec(event(), 1..120),
     ) {
         let routing = if collections_on_cpu { Routing::CollectionsOnCpu } else { Routing::default() };
-        let config = Config { routing, quarantine_after, proof_cache_bytes: 70, ..config() };
+        let gpu_ahead_bytes = crate::memory::gpu_ahead_bytes(log2_ahead);
+        let config = Config { routing, quarantine_after, proof_cache_bytes: 70, gpu_lanes, gpu_ahead_bytes, ..config() };
         let mut world = World::with_jobs(config, &kinds, jobs);
         let mut accepted = 0;
         for event in &events {
@@ -137,6 +146,18 @@ proptest! {
             }
             let late = world.wish(99, 0, Priority::High);
             prop_assert_eq!(world.submit(&late), Err(Refusal::Draining));
+            // What is still made may be joined, with the same body and with another.
+            for n in 0..6 {
+                let joins = world.wish(n, u8::try_from(n % 2).expect("is small"), Priority::Normal);
+                let expected = match (world.cached.contains(&job(n)), world.scheduler.is_live(job(n))) {
+                    (true, _) => Ok(Accepted::Cached),
+                    (false, true) => Ok(Accepted::Attached),
+                    (false, false) => Err(Refusal::Draining),
+                };
+                let answer = world.submit(&joins);
+                let crowded = matches!(answer, Err(Refusal::QueueFull { .. } | Refusal::NoDevice)) && expected == Ok(Accepted::Attached);
+                prop_assert!(answer == expected || crowded, "{answer:?} instead of {expected:?}");
+            }
         }
         world.run_out();
         prop_assert!(world.open.is_empty(), "all have ended: {:?}", world.open);
@@ -172,6 +193,19 @@ proptest! {
         prop_assert!(before_high <= 1, "{before_high} Low jobs started first");
         prop_assert_eq!(&world.answered[&answer_of], &Outcome::Proved);
     }
+}
+
+#[test]
+fn who_joins_a_draining_pod_with_a_better_body_is_sent_elsewhere_when_the_other_fails() {
+    let mut world = World::new(config(), &[Backend::Cpu]);
+    let (bad, good) = (world.wish(1, 0, Priority::Low), world.wish(1, 1, Priority::Low));
+    assert_eq!(world.submit(&bad), Ok(Accepted::Queued));
+    world.step(Scheduler::drain);
+    assert_eq!(world.submit(&good), Ok(Accepted::Attached));
+    world.answer_order(0, 0, 10);
+    assert!(matches!(world.answered[&bad.interest], Outcome::Failed(Failure::Endless { .. })));
+    assert_eq!(world.answered[&good.interest], Outcome::Draining);
+    assert!(world.scheduler.is_idle());
 }
 
 #[test]
@@ -336,14 +370,14 @@ fn answer_all_but(world: &mut World, height: u8, keep: Order) {
 
 #[test]
 fn the_next_job_is_traced_while_the_gpu_proves_and_starts_from_its_trace() {
-    let mut world = World::new(config(), &[Backend::Gpu]);
+    let mut world = World::new(one_ahead(), &[Backend::Gpu]);
     for n in 0..3 {
         let wish = world.wish(n, 0, Priority::Low);
         world.submit(&wish).expect("accepted");
     }
     answer_all_but(&mut world, 12, Order::Prove);
     assert_eq!(world.running().keys().copied().collect::<Vec<_>>(), [job(0)], "one proof at a time");
-    assert_eq!(world.traces.iter().map(|&(_, job)| job).collect::<Vec<_>>(), [job(1)], "two jobs at once");
+    assert_eq!(world.traces.iter().map(|&(_, job)| job).collect::<Vec<_>>(), [job(1)], "there is room for one");
     assert_eq!(world.scheduler.view(job(1)).map(|view| view.state), Some(JobState::Traced));
     world.answer_order(0, 9, 12);
     assert_eq!(world.scheduler.view(job(1)).map(|view| view.state), Some(JobState::Proving), "needs no trace any more");
@@ -373,8 +407,24 @@ fn the_cpu_leaves_the_first_jobs_to_the_gpu_whose_worker_keeps_their_traces() {
 }
 
 #[test]
-fn an_urgent_job_takes_the_place_of_a_trace_and_the_gpu_next() {
+fn small_jobs_do_not_keep_the_large_one_behind_them_from_being_traced() {
     let mut world = World::new(config(), &[Backend::Gpu]);
+    for n in 0..6 {
+        let wish = world.wish(n, 0, Priority::Low);
+        world.submit(&wish).expect("accepted");
+    }
+    for _ in 0..20 {
+        let orders: Vec<_> = world.orders.iter().map(|(&(_, job), &order)| (job, order)).collect();
+        let Some(at) = orders.iter().position(|&(_, order)| order != Order::Prove) else { break };
+        let height = if orders[at].0 == job(5) { 18 } else { 9 };
+        world.answer_order(at, 9, height);
+    }
+    assert_eq!(world.traces.len(), 5, "all but the one that is proven");
+}
+
+#[test]
+fn an_urgent_job_takes_the_place_of_a_trace_and_the_gpu_next() {
+    let mut world = World::new(one_ahead(), &[Backend::Gpu]);
     for n in 0..2 {
         let wish = world.wish(n, 0, Priority::Low);
         world.submit(&wish).expect("accepted");

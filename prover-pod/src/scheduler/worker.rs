@@ -6,6 +6,8 @@ use std::fmt;
 use prover_api::JobId;
 use serde::{Deserialize, Serialize};
 
+use super::Config;
+
 /// A place where proofs are made: one process, one device. The id stays when the process is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u32);
@@ -65,9 +67,9 @@ pub(super) struct Worker {
     pub slots: usize,
     /// Jobs inspected or traced at once outside the slots.
     pub max_lanes: usize,
-    /// Jobs traced ahead of a slot, done or under way. None on the CPU: there the trace is a small part of the proof, and takes
-    /// its cores.
-    pub max_ahead: usize,
+    /// Bytes of jobs that are traced ahead of a slot, done or under way. None on the CPU: there the trace is a small part of the
+    /// proof, and takes its cores.
+    pub max_ahead_bytes: u64,
     pub max_log2_height: Option<u8>,
     pub up: bool,
     pub quarantined: bool,
@@ -82,12 +84,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// One that was not up yet.
-    pub fn expected(backend: Backend) -> Self {
+    pub fn expected(backend: Backend, config: &Config) -> Self {
         let mut worker = Self {
             backend,
             slots: 1,
             max_lanes: 1,
-            max_ahead: 0,
+            max_ahead_bytes: 0,
             max_log2_height: None,
             up: false,
             quarantined: false,
@@ -96,15 +98,19 @@ impl Worker {
             running: BTreeSet::new(),
             lanes: BTreeSet::new(),
         };
-        worker.take(Offer { backend, jobs: 1, max_log2_padded_height: None });
+        worker.take(Offer { backend, jobs: 1, max_log2_padded_height: None }, config);
         worker
     }
 
-    pub fn take(&mut self, offer: Offer) {
+    pub fn take(&mut self, offer: Offer, config: &Config) {
         let jobs = offer.jobs.max(1);
-        let on_gpu = offer.backend == Backend::Gpu;
         self.backend = offer.backend;
-        (self.slots, self.max_lanes, self.max_ahead) = if on_gpu { (1, jobs, jobs - 1) } else { (jobs, 1, 0) };
+        (self.slots, self.max_lanes, self.max_ahead_bytes) = match (offer.backend, jobs) {
+            (Backend::Gpu, 1) => (1, 1, 0),
+            // One lane for a trace, and one for looking at others.
+            (Backend::Gpu, _) => (1, config.gpu_lanes.max(2), config.gpu_ahead_bytes.saturating_mul(jobs as u64 - 1)),
+            _ => (jobs, 1, 0),
+        };
         self.max_log2_height = offer.max_log2_padded_height;
     }
 

@@ -77,6 +77,12 @@ pub fn alone(test: &str, body: impl FnOnce(&Machine) -> Result<()>) -> Result<()
     for path in made {
         drop(std::fs::remove_dir(path));
     }
+    if !status.success()
+        && let Some(keep) = std::env::var_os("UPGRADER_FLEET_E2E_KEEP")
+    {
+        // For whoever looks for the reason: what the containers said.
+        drop(Command::new("cp").arg("-r").arg(folder.path.join("kept")).arg(keep).status());
+    }
     ensure!(status.success(), "{test} failed on its machine: {status}");
     Ok(())
 }

@@ -36,6 +36,7 @@ use crate::ring::Ring;
 use crate::select::{self, History, Plan, Planned, View, Work};
 use crate::{Shard, TxId, logs};
 use fees::Fees;
+use prover_api::client::PodStatus;
 use upgrade::Upgrade;
 
 /// What an engine is told beside its [`Context`].
@@ -78,6 +79,8 @@ pub struct Engine {
     tip_since: Instant,
     max_log2_padded_height: Option<u8>,
     provers_seen: Option<Instant>,
+    /// The pods are being asked.
+    look: Option<tokio::task::JoinHandle<Vec<PodStatus>>>,
     last_error: Option<String>,
 }
 
@@ -101,6 +104,7 @@ impl Engine {
             tip_since: Instant::now(),
             max_log2_padded_height: None,
             provers_seen: None,
+            look: None,
             last_error: None,
         }
     }
@@ -317,11 +321,16 @@ impl Engine {
     }
 
     async fn look_at_provers(&mut self) {
-        if self.provers_seen.is_some_and(|seen| seen.elapsed() < PROVERS && self.max_log2_padded_height.is_some()) {
-            return;
+        let fresh = |seen: Instant| seen.elapsed() < PROVERS && self.max_log2_padded_height.is_some();
+        let first = self.provers_seen.is_none();
+        if self.look.is_none() && !self.provers_seen.is_some_and(fresh) {
+            self.provers_seen = Some(Instant::now());
+            let context = self.context.clone();
+            self.look = Some(tokio::spawn(async move { context.provers.status_all().await }));
         }
-        let first = self.provers_seen.replace(Instant::now()).is_none();
-        let pods = self.context.provers.status_all().await;
+        // A pod on a lost node takes seconds to be silent, and blocks do not wait for it. The first answer tells what can be planned.
+        let Some(look) = self.look.take_if(|look| first || look.is_finished()) else { return };
+        let Ok(pods) = look.await else { return };
         let ready: Vec<_> =
             pods.iter().filter_map(|pod| pod.answer.as_ref().ok()).filter(|(capacity, _)| capacity.ready).collect();
         let highest = ready.iter().filter_map(|(capacity, _)| capacity.max_log2_padded_height).max();

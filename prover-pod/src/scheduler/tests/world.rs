@@ -201,9 +201,10 @@ impl World {
             assert!(!reserves || ahead || job.slot.is_some(), "{id} holds memory for nothing");
         }
         for (id, worker) in &scheduler.workers {
-            let ahead =
-                |job: &&Job| job.slot.is_none() && (job.traced_on == Some(*id) || job.phase == Phase::TracingAhead(*id));
-            assert!(scheduler.jobs.values().filter(ahead).count() <= worker.max_ahead, "more traces than asked for");
+            let ahead = scheduler.ahead_on(*id);
+            let bytes: u64 = ahead.iter().map(|&(_, bytes)| bytes).sum();
+            assert!(ahead.len() <= 1 || bytes <= worker.max_ahead_bytes, "more traces than there is room for");
+            assert!(ahead.is_empty() || worker.max_ahead_bytes > 0, "nothing is traced ahead");
             assert!(worker.lanes.len() <= worker.max_lanes, "more lanes than there are");
         }
     }

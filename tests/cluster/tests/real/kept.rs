@@ -90,17 +90,32 @@ fn keep(source: &Path, target: &Path) {
     }
 }
 
+/// A run of a claim's proof that came to its end. Times are as in the logs: alike in form, so that text compares as time does.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Made {
+    /// When the proof was begun.
+    pub began: String,
+    /// When it was there.
+    pub ended: String,
+    /// The pod that made it.
+    pub pod: String,
+}
+
 /// Proofs by what the pods and the upgraders say of them.
 #[derive(Debug, Default)]
 pub struct Proofs {
-    /// The pods that made the proof of a claim, once for each time, with the time, in order.
-    pub made: BTreeMap<String, Vec<(String, String)>>,
+    /// The runs that made the proof of a claim, in order.
+    pub made: BTreeMap<String, Vec<Made>>,
     /// Claims whose proofs an upgrader received.
     pub received: BTreeSet<String>,
-    /// Claims that a pod has begun and not ended, by pod.
-    pub unfinished: BTreeMap<String, BTreeSet<String>>,
+    /// Claims that a pod has begun and not ended, by pod, with the time.
+    pub unfinished: BTreeMap<String, BTreeMap<String, String>>,
+    /// When pods had nothing left to give: told to stop, their last job ended and its proof fetched.
+    pub left: BTreeMap<String, String>,
     /// Upgrades submitted.
     pub upgrades: usize,
+    /// What was said of each claim: time, pod and message.
+    said: BTreeMap<String, Vec<(String, String, String)>>,
 }
 
 impl Proofs {
@@ -108,25 +123,40 @@ impl Proofs {
     pub fn read(kept: &Kept) -> Result<Self> {
         let mut proofs = Self::default();
         for (pod, lines) in kept.lines("prover")? {
-            for (time, message, job) in lines.iter().filter_map(|line| event(line)) {
+            for Line { time, message, job } in lines.iter().filter_map(|line| Line::parse(line)) {
+                let Some(job) = job else {
+                    if message == "drained" {
+                        proofs.left.insert(pod.clone(), time);
+                    }
+                    continue;
+                };
+                let unfinished = proofs.unfinished.entry(pod.clone()).or_default();
                 match message.as_str() {
-                    "job: running" => drop(proofs.unfinished.entry(pod.clone()).or_default().insert(job)),
+                    "job: running" => drop(unfinished.insert(job.clone(), time.clone())),
                     "job: proof returned" => {
-                        proofs.unfinished.entry(pod.clone()).or_default().remove(&job);
-                        proofs.made.entry(job).or_default().push((time, pod.clone()));
+                        let began = unfinished.remove(&job).context("a proof that nobody began")?;
+                        let made = Made { began, ended: time.clone(), pod: pod.clone() };
+                        proofs.made.entry(job.clone()).or_default().push(made);
                     }
                     // Without a proof: withdrawn by its client.
-                    "job: ended" => drop(proofs.unfinished.entry(pod.clone()).or_default().remove(&job)),
+                    "job: ended" => drop(unfinished.remove(&job)),
                     _ => {}
                 }
+                proofs.said.entry(job).or_default().push((time, pod.clone(), message));
             }
         }
-        for lines in kept.lines("upgrader")?.values() {
+        for (pod, lines) in kept.lines("upgrader")? {
             proofs.upgrades += lines.iter().filter(|line| line.contains("Successfully handled proof upgrade")).count();
-            let events = lines.iter().filter_map(|line| event(line));
-            proofs.received.extend(events.filter(|(_, message, _)| message == "proof is there").map(|(.., job)| job));
+            for Line { time, message, job } in lines.iter().filter_map(|line| Line::parse(line)) {
+                let Some(job) = job else { continue };
+                if message == "proof is there" {
+                    proofs.received.insert(job.clone());
+                }
+                proofs.said.entry(job).or_default().push((time, pod.clone(), message));
+            }
         }
-        proofs.made.values_mut().for_each(|makers| makers.sort());
+        proofs.made.values_mut().for_each(|runs| runs.sort());
+        proofs.said.values_mut().for_each(|lines| lines.sort());
         Ok(proofs)
     }
 
@@ -135,19 +165,42 @@ impl Proofs {
         self.made.values().map(Vec::len).sum()
     }
 
-    /// Claims that were proven again while a pod lived that had proven them, with all that did.
-    pub fn twice(&self, dead: &[String]) -> Vec<(&String, &Vec<(String, String)>)> {
-        let lives = |(_, pod): &(String, String)| !dead.contains(pod);
-        let again = |makers: &[(String, String)]| makers.split_last().is_some_and(|(_, earlier)| earlier.iter().any(lives));
-        self.made.iter().filter(|(_, makers)| again(makers)).collect()
+    /// Claims that were begun again while a pod was there that had their proof or was making it; each with all that was said of it.
+    /// Pods that were killed kept nothing.
+    pub fn twice(&self, killed: &[String]) -> Vec<String> {
+        let had_gone = |earlier: &Made, later: &Made| {
+            killed.contains(&earlier.pod) || self.left.get(&earlier.pod).is_some_and(|left| *left <= later.began)
+        };
+        let again =
+            |runs: &[Made]| (1..runs.len()).any(|later| !runs[..later].iter().all(|earlier| had_gone(earlier, &runs[later])));
+        let claims = self.made.iter().filter(|(_, runs)| again(runs));
+        claims.map(|(claim, runs)| self.history(claim, runs)).collect()
+    }
+
+    fn history(&self, claim: &str, runs: &[Made]) -> String {
+        let mut lines = self.said.get(claim).cloned().unwrap_or_default();
+        let pods: BTreeSet<_> = runs.iter().map(|run| &run.pod).collect();
+        let left = pods.into_iter().filter_map(|pod| Some((self.left.get(pod)?.clone(), pod.clone(), "drained".to_owned())));
+        lines.extend(left);
+        lines.sort();
+        let lines = lines.into_iter().map(|(time, pod, message)| format!("  {time} {pod}: {message}"));
+        format!("{claim}\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
 }
 
-/// Time, message and job of a line in JSON, if it is about one.
-fn event(line: &str) -> Option<(String, String, String)> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    // The upgrader has its fields in an object of their own.
-    let fields = if value["fields"].is_object() { &value["fields"] } else { &value };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    Some((text(&value["timestamp"])?, text(&fields["message"])?, text(&fields["job"])?))
+/// A line in JSON.
+struct Line {
+    time: String,
+    message: String,
+    job: Option<String>,
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(line).ok()?;
+        // The upgrader has its fields in an object of their own.
+        let fields = if value["fields"].is_object() { &value["fields"] } else { &value };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(Self { time: text(&value["timestamp"])?, message: text(&fields["message"])?, job: text(&fields["job"]) })
+    }
 }

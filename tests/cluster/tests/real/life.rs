@@ -1,6 +1,6 @@
 //! The life of a fleet in pods, while transactions arrive and blocks are mined.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -53,15 +53,16 @@ async fn life(machine: &Machine) -> Result<()> {
     let prometheus = Prometheus::start(&kit, &machine.folder().join("prometheus")).await?;
     mined(&kit, 3).await?;
 
-    let mut dead = vec![kill_an_upgrader(&kit).await?];
+    kill_an_upgrader(&kit).await?;
+    let mut killed = Vec::new();
     // A proof may end between the look and the kill: then another one has to die.
     for attempt in 0.. {
         let (pod, lost) = kill_a_prover(&kit).await?;
-        dead.push(pod);
+        killed.push(pod);
         if lost > 0 {
             break;
         }
-        ensure!(attempt < 5, "no prover died in the middle of a proof: {dead:?}");
+        ensure!(attempt < 5, "no prover died in the middle of a proof: {killed:?}");
     }
     mined(&kit, 9).await?;
 
@@ -73,7 +74,7 @@ async fn life(machine: &Machine) -> Result<()> {
 
     upgrade(&kit, &chart, &monitored).await?;
     auditor.assert_never_uncovered();
-    dead.extend(drain(&kit, &auditor).await?);
+    drain(&kit, &auditor).await?;
 
     let took = mined(&kit, TRANSACTIONS).await?;
     kit.say(&format!("all {TRANSACTIONS} transactions are mined, the last ones after {:.1} s more", took.as_secs_f64()));
@@ -85,7 +86,7 @@ async fn life(machine: &Machine) -> Result<()> {
     kit.say(&format!("{shown} expressions of the dashboards have samples"));
     kit.say(&format!("cluster and fleet take {:.2} GiB of memory", memory()? as f64 / 1_073_741_824.0));
     drop(prometheus);
-    account(&kit, &dead)?;
+    account(&kit, &killed)?;
     uninstall(&kit, &chart).await
 }
 
@@ -149,8 +150,8 @@ async fn busy(kit: &Kit<'_>, component: &str, metric: &str, port: u16) -> Result
     bail!("no {component} has work")
 }
 
-/// Kills the pod of a shard that is upgrading something, at once and for good; gives its name.
-async fn kill_an_upgrader(kit: &Kit<'_>) -> Result<String> {
+/// Kills the pod of a shard that is upgrading something, at once and for good.
+async fn kill_an_upgrader(kit: &Kit<'_>) -> Result<()> {
     let pod = busy(kit, "upgrader", "upgrader_proofs_in_progress", 8081).await?;
     let pod = pod["metadata"]["name"].as_str().context("a name")?.to_owned();
     kit.cluster.kubectl(&["delete", "pod", &pod, "-n", FLEETS, "--grace-period=0", "--force"])?;
@@ -158,7 +159,7 @@ async fn kill_an_upgrader(kit: &Kit<'_>) -> Result<String> {
     let took = kit.until_fleet("main", "all shards again", is_ready_with(4)).await?;
     ensure!(!names(&kit.pods("upgrader")?).contains(&pod), "{pod} is still there");
     kit.say(&format!("all shards are ready {:.1} s later", took.as_secs_f64()));
-    Ok(pod)
+    Ok(())
 }
 
 /// Kills the process of a prover pod; the kubelet starts it again. Gives the pod's name and how many proofs it was making.
@@ -171,7 +172,7 @@ async fn kill_a_prover(kit: &Kit<'_>) -> Result<(String, usize)> {
     let name = pod["metadata"]["name"].as_str().context("a name")?.to_owned();
     // Its last lines; the next container takes longer to begin.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let lost = Proofs::read(&kit.kept)?.unfinished.get(&name).map_or(0, BTreeSet::len);
+    let lost = Proofs::read(&kit.kept)?.unfinished.get(&name).map_or(0, BTreeMap::len);
     kit.say(&format!("SIGKILL to {name}, which was making {lost} proofs"));
     until("restarted prover", Duration::from_mins(1), || async {
         let pod = kit.get(FLEETS, &["pod", &name])?;
@@ -202,9 +203,8 @@ async fn upgrade(kit: &Kit<'_>, chart: &str, values: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Drains the node without the chain and gives it back. Gives the pods that had to go: with a prover goes its cache, and an upgrader
-/// that goes, too, has a successor that asks again.
-async fn drain(kit: &Kit<'_>, auditor: &Auditor) -> Result<Vec<String>> {
+/// Drains the node without the chain and gives it back.
+async fn drain(kit: &Kit<'_>, auditor: &Auditor) -> Result<()> {
     let name = kit.nodes[1].name;
     let on_it = |pods: Vec<Value>| pods.into_iter().filter(|pod| pod["spec"]["nodeName"] == name).collect::<Vec<_>>();
     let evicted = on_it(kit.pods("upgrader")?);
@@ -230,7 +230,7 @@ async fn drain(kit: &Kit<'_>, auditor: &Auditor) -> Result<Vec<String>> {
     kit.say(&format!("drained {name} of {} pods in {:.1} s", before.len(), began.elapsed().as_secs_f64()));
     kit.kubectl(&["uncordon", name])?;
     kit.until_fleet("main", "all provers again", |status| status["readyProvers"] == "3/3").await?;
-    Ok(before)
+    Ok(())
 }
 
 /// Memory of all processes of the machine, shared pages divided among those that share them.
@@ -246,8 +246,8 @@ fn memory() -> Result<u64> {
     Ok(sum)
 }
 
-/// Each transaction is in a block, once, and nobody but the dead had a claim proven for nothing.
-fn account(kit: &Kit<'_>, dead: &[String]) -> Result<()> {
+/// Each transaction is in a block, once, and no claim was proven again while a pod had its proof or was making it.
+fn account(kit: &Kit<'_>, killed: &[String]) -> Result<()> {
     let log = kit.chain_log()?;
     let ids = |verb: &str| {
         log.iter().filter_map(|line| line.strip_prefix(verb)?.split(' ').next()).map(str::to_owned).collect::<Vec<_>>()
@@ -267,10 +267,10 @@ fn account(kit: &Kit<'_>, dead: &[String]) -> Result<()> {
     ensure!(proofs.received.len() >= TRANSACTIONS, "the logs are not complete: {} claims", proofs.received.len());
     let unmade: Vec<_> = proofs.received.iter().filter(|claim| !proofs.made.contains_key(*claim)).collect();
     ensure!(unmade.is_empty(), "received, and made by nobody: {unmade:?}");
-    let twice = proofs.twice(dead);
+    let twice = proofs.twice(killed);
     let again = proofs.total() - proofs.made.len();
-    kit.say(&format!("{again} proofs were made again, of claims that pods had proven which died or were drained"));
-    ensure!(twice.is_empty(), "proven twice: {twice:?}\nof these were killed or drained: {dead:?}");
+    kit.say(&format!("{again} proofs were made again, of claims that pods had proven which were gone"));
+    ensure!(twice.is_empty(), "proven again while a pod had it:\n{}\nkilled were {killed:?}", twice.join("\n"));
     // Nobody fell over by itself, and the operator was refused nothing.
     for container in ["operator", "upgrader", "prover", "dev-node"] {
         let lines = kit.kept.lines(container)?;

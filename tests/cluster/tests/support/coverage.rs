@@ -36,7 +36,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    fn note(&mut self, covered: CoverageMask) {
+    fn note(&mut self, covered: CoverageMask, pods: &BTreeMap<String, Seen>) {
         let count = covered.count();
         self.events += 1;
         self.covered_once |= count == 256;
@@ -47,7 +47,9 @@ impl Audit {
         let died = |byte| self.deaths.iter().any(|(at, class)| at.elapsed() <= TAKEOVER && class.owns(byte));
         let missing: Vec<u8> = (0..=u8::MAX).filter(|byte| !covered.contains(*byte) && !died(*byte)).collect();
         if !missing.is_empty() {
-            self.unexplained.push(format!("event {}: {missing:?}", self.events));
+            let owners = pods.iter().filter(|(_, pod)| missing.iter().any(|byte| pod.class.owns(*byte)));
+            let owners: Vec<String> = owners.map(|(name, pod)| format!("\n  {name}: {}", pod.state)).collect();
+            self.unexplained.push(format!("event {}: {missing:?}{}", self.events, owners.concat()));
         }
     }
 }
@@ -57,21 +59,22 @@ impl Auditor {
         let worst = Arc::new(Mutex::new(Audit::default()));
         let shared = Arc::clone(&worst);
         let task = tokio::spawn(async move {
-            let mut ready: BTreeMap<String, ResidueClass> = BTreeMap::new();
+            let mut pods_seen: BTreeMap<String, Seen> = BTreeMap::new();
             let mut stream =
                 std::pin::pin!(watcher(pods, watcher::Config::default().labels("upgrader-fleet.dev/shard")).default_backoff());
             while let Some(event) = stream.next().await {
                 match event {
-                    Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => match owner_of(&pod) {
-                        Some(class) => drop(ready.insert(pod.name_any(), class)),
-                        None => drop(ready.remove(&pod.name_any())),
+                    Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => match Seen::of(&pod) {
+                        Some(seen) => drop(pods_seen.insert(pod.name_any(), seen)),
+                        None => drop(pods_seen.remove(&pod.name_any())),
                     },
-                    Ok(watcher::Event::Delete(pod)) => drop(ready.remove(&pod.name_any())),
+                    Ok(watcher::Event::Delete(pod)) => drop(pods_seen.remove(&pod.name_any())),
                     _ => continue,
                 }
-                let covered = ready.values().copied().collect::<Coverage>().covered;
+                let ready = pods_seen.values().filter(|pod| pod.upgrades);
+                let covered = ready.map(|pod| pod.class).collect::<Coverage>().covered;
                 if let Ok(mut audit) = shared.lock() {
-                    audit.note(covered);
+                    audit.note(covered, &pods_seen);
                 }
             }
         });
@@ -104,7 +107,15 @@ impl Auditor {
     /// Fails unless all was covered once and at each event since.
     pub fn assert_never_uncovered(&self) {
         let audit = self.verdict();
-        assert!(audit.covered_once && audit.least == Some(256), "coverage fell: {audit:?}");
+        let first = audit.unexplained.first();
+        assert!(
+            audit.covered_once && audit.least == Some(256),
+            "coverage fell to {:?} of 256, in {} of {} events, first at {}",
+            audit.least,
+            audit.unexplained.len(),
+            audit.events,
+            first.map_or("none", String::as_str),
+        );
         println!("coverage sampled at {} events, always 256 of 256", audit.events);
     }
 }
@@ -115,11 +126,33 @@ impl Drop for Auditor {
     }
 }
 
-/// The class that a pod upgrades now.
-fn owner_of(pod: &Pod) -> Option<ResidueClass> {
-    let ready = pod.status.as_ref()?.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
-    let class = ResidueClass::from_slug(pod.labels().get("upgrader-fleet.dev/shard")?)?;
-    (ready && pod.metadata.deletion_timestamp.is_none()).then_some(class)
+/// A pod as of its last event.
+struct Seen {
+    class: ResidueClass,
+    /// Whether it upgrades its class now.
+    upgrades: bool,
+    /// For people.
+    state: String,
+}
+
+impl Seen {
+    fn of(pod: &Pod) -> Option<Self> {
+        let class = ResidueClass::from_slug(pod.labels().get("upgrader-fleet.dev/shard")?)?;
+        let status = pod.status.as_ref()?;
+        let ready = status.conditions.iter().flatten().find(|one| one.type_ == "Ready");
+        let is_ready = ready.is_some_and(|ready| ready.status == "True");
+        let leaves = pod.metadata.deletion_timestamp.is_some();
+        let containers = status.container_statuses.iter().flatten();
+        let restarts: Vec<i32> = containers.map(|container| container.restart_count).collect();
+        let state =
+            format!(
+                "{}{}{}, restarts {restarts:?}",
+                status.phase.as_deref().unwrap_or("no phase"),
+                if is_ready { ", ready" } else { ", not ready" },
+                if leaves { ", being deleted" } else { "" },
+            ) + &ready.map(|ready| format!(" since {:?} {:?}", ready.last_transition_time, ready.message)).unwrap_or_default();
+        Some(Self { class, upgrades: is_ready && !leaves, state })
+    }
 }
 
 pub fn shards_of(workloads: &BTreeMap<String, i32>, fleet: &str) -> BTreeSet<String> {

@@ -3,7 +3,8 @@
 //! The time that a proof takes through HTTP over the time of the bare prover; the time to enqueue a job while thousands wait; the
 //! memory of an idle pod and of one with a long queue; the start of `prover-proxy`; what an upgrader adds to its proofs. Each
 //! section can be run alone: `fleet-bench overhead`. `fleet-bench raises-gpu` and `raises-cpu` (which needs 60 GiB and ten
-//! minutes a round) count the paid raises an hour of one pod, their own or that of a URL; they only run when named.
+//! minutes a round) count the paid raises an hour of one pod, their own or that of a URL, one after the other, and
+//! `fleet-bench sustained-gpu` those that follow each other without a pause; they only run when named.
 
 mod overhead;
 mod proxy;
@@ -21,7 +22,7 @@ use upgrader_fleet_tests::machine::{Machine, gib};
 const SECTIONS: [&str; 4] = ["overhead", "queue", "proxy", "upgrader"];
 
 /// What only runs when it is named: it wants another machine than most have.
-const NAMED: [&str; 2] = ["raises-gpu", "raises-cpu"];
+const NAMED: [&str; 3] = ["raises-gpu", "sustained-gpu", "raises-cpu"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -60,6 +61,9 @@ async fn run(wanted: impl Fn(&str) -> bool, url: Option<&str>) -> Result<()> {
         if wanted(&format!("raises-{backend}")) {
             raises::measure(backend, url).await?;
         }
+    }
+    if wanted("sustained-gpu") {
+        raises::sustained("gpu", url).await?;
     }
     Ok(())
 }

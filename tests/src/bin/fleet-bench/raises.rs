@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fleet::pods::PodArgs;
-use fleet::transaction::VerifiedCollection;
+use fleet::transaction::example::{self, Shape};
+use fleet::transaction::{ProofCollectionPlan, VerifiedCollection};
+use futures::StreamExt;
 use futures::future::try_join_all;
 use neptune_primitives::network::Network;
 use prover_api::client::{Client, JobBody, ProveOptions};
@@ -20,6 +22,9 @@ use crate::spread::Spread;
 /// Rounds that are measured, after one to warm up.
 const ROUNDS: usize = 6;
 
+/// Raises that differ, when they follow each other without a pause.
+const DISTINCT: usize = 3;
+
 /// A job of a paid raise, ready to be sent again and again.
 struct Job {
     name: String,
@@ -29,15 +34,7 @@ struct Job {
 /// Measures the pod at this URL, which must not cache proofs, or one of this backend that it starts itself.
 pub async fn measure(backend: &str, url: Option<&str>) -> Result<()> {
     let jobs = jobs().await?;
-    let mut own = None;
-    let url = if let Some(url) = url {
-        url.to_owned()
-    } else {
-        let pod = own.insert(Pod::start(&["--backend", backend, "--proof-cache-bytes", "0"])?);
-        pod.ready().await?;
-        pod.url().to_owned()
-    };
-    let client = PodArgs::at([url]).connect()?;
+    let (_own, client) = connect(backend, url).await?;
     accept(&client).await?;
     let mut rounds = vec![];
     for round in 0..=ROUNDS {
@@ -65,6 +62,81 @@ pub async fn measure(backend: &str, url: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The same with no pause between raises, as a fleet with enough transactions has it: whether the device waits for the host shows
+/// only here. The raises are of transactions that differ: equal claims, asked for at once, would share one proof.
+pub async fn sustained(backend: &str, url: Option<&str>) -> Result<()> {
+    let (_own, client) = connect(backend, url).await?;
+    let mut jobs = vec![];
+    for nth in 0..DISTINCT {
+        jobs.extend(raise(&client, nth).await?);
+    }
+    let of_a_raise = jobs.len() / DISTINCT;
+    let rounds = 1 + ROUNDS.div_ceil(DISTINCT);
+    let endless = (0..jobs.len() * rounds).map(|turn| prove(&client, &jobs[turn % jobs.len()]));
+    let mut under_way = futures::stream::iter(endless).buffered(of_a_raise * DISTINCT / 2);
+    let mut ends = vec![];
+    while let Some(proved) = under_way.next().await {
+        proved?;
+        ends.push(Instant::now());
+    }
+    // From the end of the first round to that of the last.
+    let raises = DISTINCT * (rounds - 1);
+    let each = (ends[ends.len() - 1] - ends[jobs.len() - 1]).as_secs_f64() / raises as f64;
+    println!(
+        "sustained {:.0} raises an hour on backend {backend}: {each:.2} s for each of {raises}, {} proofs under way at any time, verified twice",
+        3600.0 / each,
+        of_a_raise * DISTINCT / 2
+    );
+    Ok(())
+}
+
+/// The jobs of a paid raise that has not its equal, made with the pod's help: a Merge wants the proofs of both that it merges.
+async fn raise(client: &Client, nth: usize) -> Result<Vec<Job>> {
+    let shape = Shape { announcements: upgrade::SHAPE.announcements + nth, ..upgrade::SHAPE };
+    let witness = example::transaction(shape)?;
+    let gobbler = upgrade::gobbler_of(witness.clone()).await?;
+    let mut jobs = vec![];
+    for leaf in &gobbler.plan.jobs {
+        jobs.push(Job { name: format!("gobbler, {}", leaf.leaf), body: JobBody::from_job(&leaf.job)? });
+    }
+    let mut raised = vec![];
+    for (name, kernel, plan) in [
+        ("SingleProof of the gobbler", gobbler.kernel, gobbler.plan),
+        ("SingleProof of the transaction", witness.kernel.clone(), ProofCollectionPlan::new(&witness).await?),
+    ] {
+        let step = upgrader::jobs::raise(kernel.clone(), collection(client, plan).await?)?;
+        let job = Job { name: name.to_owned(), body: JobBody::from_job(&step.into_job()?)? };
+        let made = proof(client, name, job.body.clone()).await?;
+        raised.push(CheckedProof::check(kernel, made.into(), Network::Main).await?);
+        jobs.push(job);
+    }
+    let (Some(transaction), Some(gobbler)) = (raised.pop(), raised.pop()) else { bail!("two proofs are merged") };
+    let merge = upgrader::jobs::merge(gobbler, transaction, upgrade::SHUFFLE_SEED)?;
+    jobs.push(Job { name: "Merge of both".to_owned(), body: JobBody::from_job(&merge.into_job()?)? });
+    Ok(jobs)
+}
+
+/// Has all leaf proofs of a plan made; the chain's rules judge what comes of it.
+async fn collection(client: &Client, plan: ProofCollectionPlan) -> Result<VerifiedCollection> {
+    let leaves = plan
+        .jobs
+        .iter()
+        .map(async |leaf| anyhow::Ok((leaf.leaf, proof(client, &leaf.leaf.to_string(), JobBody::from_job(&leaf.job)?).await?)));
+    let proofs: BTreeMap<_, _> = try_join_all(leaves).await?.into_iter().collect();
+    Ok(VerifiedCollection::check(plan.frame.assemble(proofs)?, Network::Main).await?)
+}
+
+/// A client of the pod at this URL, or of one that is started for it and given, too.
+async fn connect(backend: &str, url: Option<&str>) -> Result<(Option<Pod>, Client)> {
+    if let Some(url) = url {
+        return Ok((None, PodArgs::at([url.to_owned()]).connect()?));
+    }
+    let mut pod = Pod::start(&["--backend", backend, "--proof-cache-bytes", "0"])?;
+    pod.ready().await?;
+    let client = PodArgs::at([pod.url().to_owned()]).connect()?;
+    Ok((Some(pod), client))
+}
+
 async fn prove(client: &Client, job: &Job) -> Result<Duration> {
     let began = Instant::now();
     proof(client, &job.name, job.body.clone()).await?;
@@ -85,12 +157,9 @@ async fn accept(client: &Client) -> Result<()> {
         println!("accepted  {name}: a SingleProof by neptune-consensus' rules of the main net");
     }
     let plan = upgrade::gobbler().await?.plan;
-    let mut proofs = BTreeMap::new();
-    for job in &plan.jobs {
-        proofs.insert(job.leaf, proof(client, &job.leaf.to_string(), JobBody::from_job(&job.job)?).await?);
-    }
-    VerifiedCollection::check(plan.frame.assemble(proofs)?, Network::Main).await?;
-    println!("accepted  the gobbler's {} leaf proofs: a ProofCollection by the same rules", plan.jobs.len());
+    let leaves = plan.jobs.len();
+    collection(client, plan).await?;
+    println!("accepted  the gobbler's {leaves} leaf proofs: a ProofCollection by the same rules");
     Ok(())
 }
 
