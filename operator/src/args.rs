@@ -23,6 +23,9 @@ pub enum Command {
     Check {
         /// For example http://127.0.0.1:8080/readyz.
         url: String,
+        /// Ask again for so many seconds until it does. A Service that has just got its first pod is not known everywhere at once.
+        #[arg(long, default_value_t = 0)]
+        within: u64,
     },
     /// Print what is generated from the code.
     Generate {

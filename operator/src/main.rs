@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use operator::args::{Cli, Command, LogFormat};
@@ -29,11 +30,12 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Check { url } => {
+        Command::Check { url, within } => {
+            let within = Duration::from_secs(within);
             // reqwest is built without a provider of cryptography of its own.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(check(&url))) {
+            match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(check_within(&url, within))) {
                 Ok(text) => {
                     print!("{text}");
                     ExitCode::SUCCESS
@@ -64,8 +66,21 @@ fn main() -> ExitCode {
     }
 }
 
+async fn check_within(url: &str, within: Duration) -> anyhow::Result<String> {
+    let began = Instant::now();
+    loop {
+        match check(url).await {
+            Err(error) if began.elapsed() < within => {
+                eprintln!("operator: {error:#}; asking again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 async fn check(url: &str) -> anyhow::Result<String> {
-    let client = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
     let response = client.get(url).send().await?;
     let (status, text) = (response.status(), response.text().await?);
     anyhow::ensure!(status.is_success(), "{url}: {status}: {}", text.trim());

@@ -128,6 +128,20 @@ async fn a_job_that_a_draining_pod_makes_is_joined_there_under_its_name() {
 }
 
 #[tokio::test]
+async fn what_others_send_during_a_slow_look_is_seen() {
+    let pods = pods::<2>(&proving());
+    pods[0].script().slow_once = Some(Duration::from_millis(600));
+    let client = client(&pods);
+    let job = tokio::spawn(async move { prove(&client).await });
+    pods[1].wait_for("GET", 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // By another client, after the pod was asked and before the other one has answered.
+    pods[1].set(status(JobState::Proving), None);
+    assert_eq!(job.await.unwrap().unwrap().pod, pods[1].url);
+    assert!(pods[0].requests("POST").is_empty(), "proven twice");
+}
+
+#[tokio::test]
 async fn pods_that_are_not_up_are_not_among_the_first_two() {
     let mut pods = pods::<4>(&proving());
     pods[0].kill();

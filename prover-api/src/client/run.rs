@@ -19,6 +19,10 @@ use crate::{JobId, JobState, JobStatus, Problem, ProblemType, proof};
 /// Where clients meet that want the same proof: this many pods, the first in the order of the job, are asked for it by each.
 const MEETING: usize = 2;
 
+/// A look that took longer is repeated before a job is sent anew, so many looks at most.
+const STALE: Duration = Duration::from_millis(200);
+const LOOKS: usize = 3;
+
 /// How long after a change of the pods a job is looked for on all of them. An upgrade that began before it is over by then.
 const UNSETTLED: Duration = Duration::from_mins(30);
 
@@ -127,10 +131,23 @@ impl Run<'_> {
         }
     }
 
+    /// Where to go now. What was seen of the pods must not be old when the job is sent: meanwhile another client may have sent it
+    /// to another of them. A pod that is just starting or has just ended can hold up a look by seconds.
+    async fn find(&mut self, pods: &[Endpoint]) -> Result<Target, ClientError> {
+        for _ in 1..LOOKS {
+            let began = Instant::now();
+            let (target, is_new) = self.look(pods).await?;
+            if !is_new || began.elapsed() < STALE {
+                return Ok(target);
+            }
+        }
+        Ok(self.look(pods).await?.0)
+    }
+
     /// Asks the first two for the job and all for their capacity, as far as needed. Those that cannot have it, because they are not
     /// up, do not count. Where pods have come or gone lately, all are asked for the job: those that were its first two need not be
-    /// any more.
-    async fn find(&mut self, pods: &[Endpoint]) -> Result<Target, ClientError> {
+    /// any more. Tells, too, whether nobody was found who has the job, so that it would be sent anew.
+    async fn look(&mut self, pods: &[Endpoint]) -> Result<(Target, bool), ClientError> {
         let now = Instant::now();
         let available = |pod: &&Endpoint| self.ledger.availability(&pod.name, now);
         let left = pods.iter().filter(|pod| available(pod) != Availability::Never).count();
@@ -165,9 +182,10 @@ impl Run<'_> {
             }
         }
         Ok(match choice {
-            Choice::Fetch(pod) => Target::Fetch(ready[pod].clone()),
-            Choice::Join(pod) | Choice::Idle(pod) | Choice::Queue(pod) => Target::Send(ready[pod].clone()),
-            Choice::Nowhere => self.why_nowhere(&views, left, waits_for_busy),
+            Choice::Fetch(pod) => (Target::Fetch(ready[pod].clone()), false),
+            Choice::Join(pod) => (Target::Send(ready[pod].clone()), false),
+            Choice::Idle(pod) | Choice::Queue(pod) => (Target::Send(ready[pod].clone()), true),
+            Choice::Nowhere => (self.why_nowhere(&views, left, waits_for_busy), false),
         })
     }
 

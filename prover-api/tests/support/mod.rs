@@ -85,6 +85,8 @@ pub struct Script {
     pub token: Option<String>,
     /// Whether `GET .../events` ends after the first status.
     pub short_events: bool,
+    /// How long the next question for the capacity takes.
+    pub slow_once: Option<Duration>,
     pub seen: Vec<Seen>,
     jobs: HashMap<JobId, FakeJob>,
 }
@@ -168,6 +170,7 @@ impl FakePod {
             on_job: VecDeque::from([on_job]),
             token: None,
             short_events: false,
+            slow_once: None,
             seen: Vec::new(),
             jobs: HashMap::new(),
         })));
@@ -178,7 +181,11 @@ impl FakePod {
             .route("/v1/proofs/{id}/events", get(events))
             .route(
                 "/v1/capacity",
-                get(|State(shared): State<Shared>| async move { axum::Json(shared.lock().capacity.clone()) }),
+                get(|State(shared): State<Shared>| async move {
+                    let slow = shared.lock().slow_once.take();
+                    tokio::time::sleep(slow.unwrap_or_default()).await;
+                    axum::Json(shared.lock().capacity.clone())
+                }),
             )
             .route("/v1/devices", get(|| async { "[]" }))
             .layer(DefaultBodyLimit::disable())
