@@ -305,11 +305,12 @@ impl Client {
     }
 
     /// Asks every pod for its capacity and devices, all at once. One that has just been waited for in vain ([`Timing::shun`]) is
-    /// not waited for again.
+    /// not waited for again, unless all are such.
     pub async fn status_all(&self) -> Vec<PodStatus> {
         let endpoints = self.shared.endpoints.current().await;
-        join_all(endpoints.iter().map(|endpoint| async {
-            if self.shared.is_shunned(&endpoint.name) {
+        let some_answer = !endpoints.iter().all(|endpoint| self.shared.is_shunned(&endpoint.name));
+        join_all(endpoints.iter().map(|endpoint| async move {
+            if some_answer && self.shared.is_shunned(&endpoint.name) {
                 let why = "did not answer a moment ago".to_owned();
                 return PodStatus { pod: endpoint.name.to_string(), answer: Err(why) };
             }

@@ -79,6 +79,8 @@ pub struct Engine {
     tip_since: Instant,
     max_log2_padded_height: Option<u8>,
     provers_seen: Option<Instant>,
+    /// When some pod last took jobs.
+    provers_took: Option<Instant>,
     /// The pods are being asked.
     look: Option<tokio::task::JoinHandle<Vec<PodStatus>>>,
     last_error: Option<String>,
@@ -86,6 +88,9 @@ pub struct Engine {
 
 /// How often provers are asked what they can do.
 const PROVERS: Duration = Duration::from_secs(10);
+/// How long no pod may take jobs before that is said, and the shard counts as not ready: a rollout replaces them one after the other,
+/// and their Service's name follows with some seconds' delay. Jobs wait for longer than that.
+const PROVERS_AWAY: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// An engine that has seen nothing yet.
@@ -104,6 +109,7 @@ impl Engine {
             tip_since: Instant::now(),
             max_log2_padded_height: None,
             provers_seen: None,
+            provers_took: None,
             look: None,
             last_error: None,
         }
@@ -321,7 +327,8 @@ impl Engine {
     }
 
     async fn look_at_provers(&mut self) {
-        let fresh = |seen: Instant| seen.elapsed() < PROVERS && self.max_log2_padded_height.is_some();
+        // After a look that found none, the next is at once.
+        let fresh = |seen: Instant| seen.elapsed() < PROVERS && self.provers_took.is_some_and(|took| took >= seen);
         let first = self.provers_seen.is_none();
         if self.look.is_none() && !self.provers_seen.is_some_and(fresh) {
             self.provers_seen = Some(Instant::now());
@@ -334,6 +341,12 @@ impl Engine {
         let ready: Vec<_> =
             pods.iter().filter_map(|pod| pod.answer.as_ref().ok()).filter(|(capacity, _)| capacity.ready).collect();
         let highest = ready.iter().filter_map(|(capacity, _)| capacity.max_log2_padded_height).max();
+        if highest.is_some() {
+            self.provers_took = Some(Instant::now());
+        } else if self.provers_took.is_some_and(|took| took.elapsed() < PROVERS_AWAY) {
+            tracing::debug!(pods = pods.len(), "no prover pod answers that takes jobs");
+            return;
+        }
         let gpu = ready.iter().any(|(_, devices)| devices.iter().any(|device| device.ready && device.backend == "gpu"));
         let had_gpu = self.context.gpu.swap(gpu, Ordering::Relaxed);
         if first || gpu != had_gpu {
