@@ -148,7 +148,8 @@ async fn two_fleets_compete_for_one_mempool_and_every_fee_goes_to_one_of_them() 
         upgrade(&node, &one, 4, &["--mock-proof-time", "1s"])?,
         upgrade(&node, &other, 5, &["--mock-proof-time", "1s", "--fleet-secret-file", secret])?,
     ];
-    let upgraded = node.until_upgraded(SOON).await?;
+    let logs = || upgraders.each_ref().map(Upgrader::log).join("\n\n");
+    let upgraded = node.until_upgraded(SOON).await.with_context(logs)?;
     let spent: Vec<_> = upgraded.iter().flat_map(|kernel| &kernel.inputs).map(|input| input.absolute_indices).collect();
     for kernel in &sent {
         for input in &kernel.inputs {
@@ -165,7 +166,7 @@ async fn two_fleets_compete_for_one_mempool_and_every_fee_goes_to_one_of_them() 
         };
         ensure!(metrics.lines().filter(failed).count() == 0, "losing is not failing:\n{metrics}");
     }
-    mine_all(&mut node).await?;
+    mine_all(&mut node).await.with_context(logs)?;
     Ok(())
 }
 

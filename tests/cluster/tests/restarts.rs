@@ -41,6 +41,12 @@ async fn an_api_server_that_comes_back_finds_the_operator_at_work() -> Result<()
         Ok(if left == 0 { Ok(()) } else { Err(left.to_string()) })
     })
     .await?;
+    // Before its watch ends, too: afterwards the pod may be there again.
+    until("the auditor to see that", Duration::from_secs(30), || async {
+        let audit = auditor.verdict();
+        Ok(if audit.least == Some(192) { Ok(()) } else { Err(format!("{audit:?}")) })
+    })
+    .await?;
     let maps: Api<ConfigMap> = Api::namespaced(stage.client.clone(), &stage.namespace);
     for number in 0..10 {
         let map = serde_json::from_value(serde_json::json!({ "metadata": { "name": format!("noise-{number}") } }))?;

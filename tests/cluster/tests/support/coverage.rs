@@ -60,16 +60,27 @@ impl Auditor {
         let shared = Arc::clone(&worst);
         let task = tokio::spawn(async move {
             let mut pods_seen: BTreeMap<String, Seen> = BTreeMap::new();
+            // Of a new list, which is there once it is complete: pods that went in a gap of the watch are not in it.
+            let mut listed: BTreeMap<String, Seen> = BTreeMap::new();
             let mut stream =
                 std::pin::pin!(watcher(pods, watcher::Config::default().labels("upgrader-fleet.dev/shard")).default_backoff());
             while let Some(event) = stream.next().await {
                 match event {
-                    Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => match Seen::of(&pod) {
+                    Ok(watcher::Event::Init) => {
+                        listed.clear();
+                        continue;
+                    }
+                    Ok(watcher::Event::InitApply(pod)) => {
+                        listed.extend(Seen::of(&pod).map(|seen| (pod.name_any(), seen)));
+                        continue;
+                    }
+                    Ok(watcher::Event::InitDone) => pods_seen = std::mem::take(&mut listed),
+                    Ok(watcher::Event::Apply(pod)) => match Seen::of(&pod) {
                         Some(seen) => drop(pods_seen.insert(pod.name_any(), seen)),
                         None => drop(pods_seen.remove(&pod.name_any())),
                     },
                     Ok(watcher::Event::Delete(pod)) => drop(pods_seen.remove(&pod.name_any())),
-                    _ => continue,
+                    Err(_) => continue,
                 }
                 let ready = pods_seen.values().filter(|pod| pod.upgrades);
                 let covered = ready.map(|pod| pod.class).collect::<Coverage>().covered;
