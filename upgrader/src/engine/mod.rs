@@ -57,6 +57,8 @@ pub struct Options {
 /// One upgrade under way, as the engine sees it.
 struct Handle {
     planned: Planned,
+    /// Of the tip when it began.
+    height: u64,
     control: mpsc::UnboundedSender<Superseded>,
     stage: channel::Receiver<Stage>,
     absent_since: Option<Instant>,
@@ -215,8 +217,9 @@ impl Engine {
         let upgrade =
             Upgrade::new(self.context.clone(), planned.work, planned.incentive, self.ring.subscribe(), commands, stage_sender);
         self.upgrades.spawn(async move { (number, upgrade.run().await) });
-        let handle =
-            Handle { planned, control, stage, absent_since: None, looked: Instant::now(), looked_closer: Instant::now() };
+        let height = self.ring.borrow().tip().map_or(0, |tip| tip.height);
+        let (looked, looked_closer) = (Instant::now(), Instant::now());
+        let handle = Handle { planned, height, control, stage, absent_since: None, looked, looked_closer };
         self.running.insert(number, handle);
     }
 
@@ -244,8 +247,10 @@ impl Engine {
                 return;
             }
         };
-        self.running.remove(&number);
         let height = self.ring.borrow().tip().map_or(0, |tip| tip.height);
+        // A failure is about the tip that the upgrade began at. If that has moved on, the node may have refused what the new block
+        // made useless, and what is left of it can be upgraded at once.
+        let begun = self.running.remove(&number).map_or(height, |handle| handle.height);
         let seconds = report.elapsed.as_secs_f64();
         let txids: Vec<TxId> = report.work.txids().collect();
         if let Some((txid, proof)) = report.learned {
@@ -269,7 +274,7 @@ impl Engine {
             }
             Outcome::Failed { failure } => {
                 tracing::error!(kind = report.kind, ?failure, "UpgradeProof job failed for transaction(s) {}.", list(&txids));
-                self.remember(&txids, height, failure);
+                self.remember(&txids, begun, failure);
             }
         }
         if let Some(result) = &report.result {
