@@ -75,10 +75,11 @@ async fn what_it_receives_is_raised_merged_updated_and_mined() -> Result<()> {
         .into_iter()
         .map(|shard| upgrade(&node, &pod, 1, &["--tx-upgrade-filter", shard]))
         .collect::<Result<Vec<_>>>()?;
-    let upgraded = node.until_upgraded(SOON).await?;
+    let logs = || upgraders.iter().map(Upgrader::log).collect::<Vec<_>>().join("\n\n");
+    let upgraded = node.until_upgraded(SOON).await.with_context(logs)?;
     ensure!(found(1, &upgraded) == potential(&FEES), "{} of {}", found(1, &upgraded), potential(&FEES));
 
-    let blocks = mine_all(&mut node).await?;
+    let blocks = mine_all(&mut node).await.with_context(logs)?;
     for kernel in &sent {
         let pays = |block: &&TransactionKernel| ensure_pays(block, std::slice::from_ref(kernel)).is_ok();
         ensure!(blocks.iter().filter(pays).count() == 1, "{kernel:?}");
