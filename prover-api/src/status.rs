@@ -155,8 +155,8 @@ pub struct GpuInfo {
     pub memory_bytes: u64,
     /// Bytes that were free when the worker started: what the plans are made for.
     pub free_memory_bytes: u64,
-    /// Jobs of 2^22 rows that are traced ahead of the device, as far as the host's memory allows; or as many smaller ones as take the
-    /// same memory.
+    /// Jobs at once beside the one that is proven. For each, jobs that are traced ahead of the device may take 16 GiB of the host's
+    /// memory, which two of 2^22 rows do.
     pub jobs_ahead: usize,
     /// How a proof of each height fits, up to the largest that does.
     pub plans: Vec<HeightPlan>,

@@ -92,8 +92,8 @@ pub struct Serve {
     /// The network that jobs come from. Mock networks need `--backend mock`, and only they may have it.
     #[arg(long, env = "PROVER_POD_NETWORK", value_enum)]
     pub network: Option<Network>,
-    /// Jobs at once. Default: 1 on the CPU; 2 for each GPU, one that it proves and one that is traced ahead of it, or smaller
-    /// ones of as much memory; 16 with the mock backend.
+    /// Jobs at once. Default: 1 on the CPU; 2 for each GPU: one that it proves, and 16 GiB of the host's memory for those
+    /// that are traced ahead of it; 16 with the mock backend.
     #[arg(long, env = "TRITON_VM_MAX_CONCURRENT_JOBS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_concurrent_jobs: Option<u16>,
     /// File with bearer tokens, one a line, read again when it changes. Without it the API is open.

@@ -150,7 +150,7 @@ fn service_config(options: &Serve) -> anyhow::Result<ServiceConfig> {
 }
 
 /// A program's run takes a core for a second, the filling of a table all of them for half of one: a quarter of the cores for each
-/// GPU, but no more than four, at which nothing waits for a trace any more.
+/// GPU. By the scheduler's test two are enough.
 fn gpu_lanes(workers: &[PoolConfig]) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let gpus = workers.iter().filter(|worker| worker.backend == Backend::Gpu).count();

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use neptune_consensus::block::block_kernel::BlockKernel;
 use neptune_consensus::transaction::TransactionProof;
 use neptune_consensus::transaction::transaction_kernel::TransactionKernel;
+use neptune_mutator_set::removal_record::absolute_index_set::AbsoluteIndexSet;
 use upgrader::TxId;
 use upgrader::chain::follow;
 use upgrader::node::Nodes;
@@ -155,6 +156,14 @@ impl RealNode {
         Ok(())
     }
 
+    /// The mempool's transactions, as the node lists them.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn listed(&self) -> Result<Vec<TxId>> {
+        Ok(self.nodes.mempool().await?)
+    }
+
     /// The mempool's transactions that are SingleProofs at the tip, and the ids of the others.
     ///
     /// # Errors
@@ -191,9 +200,32 @@ impl RealNode {
             {
                 return Ok(done.clone());
             }
-            ensure!(began.elapsed() < most, "not upgraded within {most:?}: {:?}", seen.map(|(_, others)| others));
+            if began.elapsed() >= most {
+                let others = seen?.1;
+                let mut states = Vec::new();
+                for txid in others {
+                    states.push(self.state_of(txid).await?);
+                }
+                bail!("not upgraded within {most:?}: {}", states.join("; "));
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// A transaction of the mempool for people: what it has, and how it stands to the chain.
+    async fn state_of(&self, txid: TxId) -> Result<String> {
+        let Some(kernel) = self.nodes.kernel(txid).await? else { return Ok(format!("{txid} is gone")) };
+        let proof = match self.nodes.proof(txid).await? {
+            Some(TransactionProof::SingleProof(_)) => "a SingleProof",
+            Some(TransactionProof::ProofCollection(_)) => "a ProofCollection",
+            _ => "no proof",
+        };
+        let behind =
+            self.ring.lag(kernel.mutator_set_hash).map_or("of another chain".to_owned(), |lag| format!("{lag} behind"));
+        let inputs = kernel.inputs.iter();
+        let spent = |input: &AbsoluteIndexSet| self.ring.spent_since(kernel.mutator_set_hash, |other| other == input);
+        let spent = inputs.clone().filter(|input| spent(&input.absolute_indices)).count();
+        Ok(format!("{txid} has {proof}, is {behind}, and {spent} of its {} inputs are spent in blocks since", inputs.count()))
     }
 
     /// What the tip's block confirmed.

@@ -1,7 +1,7 @@
 //! Our upgraders and a real neptune-core. Runs when `make real-node` has built the node; says so when not.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use neptune_consensus::transaction::transaction_kernel::TransactionKernel;
@@ -79,7 +79,7 @@ async fn what_it_receives_is_raised_merged_updated_and_mined() -> Result<()> {
     let upgraded = node.until_upgraded(SOON).await.with_context(logs)?;
     ensure!(found(1, &upgraded) == potential(&FEES), "{} of {}", found(1, &upgraded), potential(&FEES));
 
-    let blocks = mine_all(&mut node).await.with_context(logs)?;
+    let blocks = mine_all(&mut node, &upgraders).await.with_context(logs)?;
     for kernel in &sent {
         let pays = |block: &&TransactionKernel| ensure_pays(block, std::slice::from_ref(kernel)).is_ok();
         ensure!(blocks.iter().filter(pays).count() == 1, "{kernel:?}");
@@ -167,7 +167,7 @@ async fn two_fleets_compete_for_one_mempool_and_every_fee_goes_to_one_of_them() 
         };
         ensure!(metrics.lines().filter(failed).count() == 0, "losing is not failing:\n{metrics}");
     }
-    mine_all(&mut node).await.with_context(logs)?;
+    mine_all(&mut node, &upgraders).await.with_context(logs)?;
     Ok(())
 }
 
@@ -190,10 +190,35 @@ async fn a_reorganization_is_followed() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the upgraders have nothing under way and the mempool stays as it is through several of their looks.
+///
+/// neptune-core 0.19.4 judges a submitted transaction and inserts it some time later, without a second look. If a block comes in
+/// between that confirms an input, a double spend stays in its mempool for good, in place of what it was merged from, and no
+/// upgrader can do anything about it.
+async fn at_rest(node: &RealNode, upgraders: &[Upgrader]) -> Result<()> {
+    let began = Instant::now();
+    let (mut listed, mut since) = (node.listed().await?, Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        ensure!(began.elapsed() < SOON, "they do not come to rest: {listed:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut busy = false;
+        for upgrader in upgraders {
+            let upgrades = upgrader.get("/upgrades").await?;
+            busy |= !upgrades["running"].as_array().context("what runs")?.is_empty();
+        }
+        let now = node.listed().await?;
+        if busy || now != listed {
+            (listed, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
+}
+
 /// Mines until nothing is left; what a block leaves is updated to the next one. Gives what each block confirmed.
-async fn mine_all(node: &mut RealNode) -> Result<Vec<TransactionKernel>> {
+async fn mine_all(node: &mut RealNode, upgraders: &[Upgrader]) -> Result<Vec<TransactionKernel>> {
     let mut blocks = vec![];
     loop {
+        at_rest(node, upgraders).await?;
         node.mine(1)?;
         blocks.push(node.confirmed().await?);
         let (done, others) = node.mempool().await?;
@@ -201,8 +226,7 @@ async fn mine_all(node: &mut RealNode) -> Result<Vec<TransactionKernel>> {
             return Ok(blocks);
         }
         ensure!(blocks.len() < 6, "the node does not mine what we gave it:\n{}", node.log());
-        // What the node refused at this tip rests until the next block, by the rules of selection: then there has to be one.
-        drop(node.until_upgraded(SOON / 3).await);
+        node.until_upgraded(SOON).await?;
     }
 }
 

@@ -228,7 +228,7 @@ struct Shared {
     timing: Timing,
     nonce: u64,
     wrong_proofs: Mutex<HashMap<Arc<str>, u32>>,
-    /// Since when.
+    /// Pods that did not answer at all, and when that was.
     silent: Mutex<HashMap<Arc<str>, Instant>>,
     withdrawals: TaskTracker,
 }
@@ -243,18 +243,19 @@ impl Shared {
         *self.wrong_proofs.lock().unwrap_or_else(PoisonError::into_inner).entry(pod.clone()).or_default() += 1;
     }
 
-    /// A pod was asked. `in_vain`: for how long; who refuses the connection has not kept anybody waiting.
-    fn waited_for(&self, pod: &Arc<str>, in_vain: Option<Duration>) {
+    /// What the pod can take. Notes who has let callers wait for nothing; who refuses the connection has not.
+    async fn capacity(&self, endpoint: &Endpoint) -> Result<Capacity, CallError> {
+        let asked = Instant::now();
+        let answer = self.pod(endpoint).get("/v1/capacity").await;
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        match in_vain {
-            None => drop(silent.remove(pod)),
-            Some(time) if time >= self.timing.connect.min(self.timing.ask) / 2 => {
-                // What is over is forgotten: pods come and go, each under an address of its own.
-                silent.retain(|_, since| since.elapsed() < self.timing.shun);
-                silent.insert(pod.clone(), Instant::now());
-            }
-            Some(_) => {}
+        if !matches!(answer, Err(CallError::Unreachable(_))) {
+            silent.remove(&endpoint.name);
+        } else if asked.elapsed() >= self.timing.connect.min(self.timing.ask) / 2 {
+            // What is over is forgotten: pods come and go, each under an address of its own.
+            silent.retain(|_, since| since.elapsed() < self.timing.shun);
+            silent.insert(endpoint.name.clone(), Instant::now());
         }
+        answer
     }
 
     fn is_shunned(&self, pod: &Arc<str>) -> bool {
@@ -314,10 +315,8 @@ impl Client {
                 let why = "did not answer a moment ago".to_owned();
                 return PodStatus { pod: endpoint.name.to_string(), answer: Err(why) };
             }
-            let (pod, asked) = (self.shared.pod(endpoint), Instant::now());
-            let (capacity, devices) = tokio::join!(pod.get("/v1/capacity"), pod.get("/v1/devices"));
-            let unreachable = matches!(capacity, Err(CallError::Unreachable(_)));
-            self.shared.waited_for(&endpoint.name, unreachable.then(|| asked.elapsed()));
+            let pod = self.shared.pod(endpoint);
+            let (capacity, devices) = tokio::join!(self.shared.capacity(endpoint), pod.get("/v1/devices"));
             let answer = capacity.and_then(|capacity| Ok((capacity, devices?))).map_err(|error| match error {
                 CallError::Unreachable(why) => why,
                 CallError::Problem { problem, .. } => problem.to_string(),

@@ -203,17 +203,14 @@ impl Run<'_> {
         let shared = self.shared;
         let id = self.id;
         let answers = join_all(pods.iter().map(|endpoint| async move {
-            let (pod, asked) = (shared.pod(endpoint), Instant::now());
+            let pod = shared.pod(endpoint);
             let state = async {
                 if !for_the_job {
                     return None;
                 }
                 pod.status(id).await.ok().map(|status| status.state)
             };
-            let answers = tokio::join!(state, pod.get::<crate::Capacity>("/v1/capacity"));
-            let unreachable = matches!(answers.1, Err(CallError::Unreachable(_)));
-            shared.waited_for(&endpoint.name, unreachable.then(|| asked.elapsed()));
-            answers
+            tokio::join!(state, shared.capacity(endpoint))
         }))
         .await;
         let mut views = Vec::with_capacity(pods.len());

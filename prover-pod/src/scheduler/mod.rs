@@ -60,10 +60,10 @@ pub struct Config {
     pub max_log2_padded_height: Option<u8>,
     /// CPU or GPU, where there are both.
     pub routing: Routing,
-    /// Programs that a GPU's worker runs at once beside its proof, and tables that it fills: each takes a core, and all of them for a moment.
+    /// Jobs that a GPU's worker inspects or traces at once beside its proof.
     pub gpu_lanes: usize,
-    /// Bytes that jobs may take on the host which a GPU's worker prepares ahead of its proof, for each job that it may have at once
-    /// beside the one that is proven. Where they are filled up, small jobs have not kept the large one behind them from being ready.
+    /// Bytes of the host for jobs that a GPU's worker traces ahead of its proof, times the jobs at once beside the one that is
+    /// proven. Bytes and not a number of jobs, or small ones would keep the large one behind them from being ready.
     pub gpu_ahead_bytes: u64,
 }
 

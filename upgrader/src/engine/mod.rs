@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use neptune_primitives::timestamp::Timestamp;
+use prover_api::client::PodStatus;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,6 @@ use crate::ring::Ring;
 use crate::select::{self, History, Plan, Planned, View, Work};
 use crate::{Shard, TxId, logs};
 use fees::Fees;
-use prover_api::client::PodStatus;
 use upgrade::Upgrade;
 
 /// What an engine is told beside its [`Context`].
@@ -248,8 +248,6 @@ impl Engine {
             }
         };
         let height = self.ring.borrow().tip().map_or(0, |tip| tip.height);
-        // A failure is about the tip that the upgrade began at. If that has moved on, the node may have refused what the new block
-        // made useless, and what is left of it can be upgraded at once.
         let begun = self.running.remove(&number).map_or(height, |handle| handle.height);
         let seconds = report.elapsed.as_secs_f64();
         let txids: Vec<TxId> = report.work.txids().collect();
@@ -274,7 +272,10 @@ impl Engine {
             }
             Outcome::Failed { failure } => {
                 tracing::error!(kind = report.kind, ?failure, "UpgradeProof job failed for transaction(s) {}.", list(&txids));
-                self.remember(&txids, begun, failure);
+                // A refusal is about the tip that the upgrade began at. If that has moved on, the node may have refused what the new
+                // block made useless, and what is left of it can be upgraded at once.
+                let about = if matches!(failure, Failure::Refused { .. }) { begun } else { height };
+                self.remember(&txids, about, failure);
             }
         }
         if let Some(result) = &report.result {

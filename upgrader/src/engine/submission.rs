@@ -86,6 +86,9 @@ pub(super) async fn submit(
 /// Submits once the node's tip is ours and the result stands on its chain. A node takes what is synced to a block that a
 /// reorganization has undone (it judges mutator sets that it does not know as if they were its tip's), and nobody could ever
 /// update that, while it keeps out whatever spends the same coins.
+///
+/// One moment remains: neptune-core 0.19.4 inserts a transaction some time after it has judged it, without a second look. If a
+/// block that spends an input comes in between, the result stays in the node's mempool as a double spend.
 async fn offer(
     context: &Context,
     ring: &mut watch::Receiver<Ring>,
