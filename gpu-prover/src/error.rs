@@ -121,6 +121,13 @@ pub enum GpuError {
         detail: String,
     },
 
+    /// The operating system gave no threads for the host's part.
+    #[error("no threads for the host's part of the proofs ({detail}): raise the limit of processes (ulimit -u, pids.max)")]
+    NoThreads {
+        /// What the system said.
+        detail: String,
+    },
+
     /// A proof was made, but the verifier rejects it.
     #[error("the device made a proof that does not verify: take the device out of service and run its memory tests")]
     VerificationFailed,

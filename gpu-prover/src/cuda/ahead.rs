@@ -1,10 +1,10 @@
-//! The main table of the next proof goes to the device while a proof is being made there.
+//! The main tables of the next proofs go to the device while a proof is being made there.
 //!
-//! It waits at the end of the arena, in what the present proof's layout leaves free. When its own proof begins, a copy inside the
-//! device (five gigabytes at 2^22 rows in some milliseconds) brings it to its place. A table that has no room, or whose room
+//! They wait at the end of the arena, in what the present proof's layout leaves free. When its own proof begins, a copy inside the
+//! device (five gigabytes at 2^22 rows in some milliseconds) brings a table to its place. A table that has no room, or whose room
 //! another proof took, goes up when its proof begins, as if nothing had been tried.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result};
 
@@ -28,15 +28,30 @@ pub(super) fn table_bytes(domains: &Domains) -> u64 {
     padded::<u64>(table_words(domains))
 }
 
-/// The end of the arena, where a table may wait.
+/// Tables as high as that of the proof which an arena is made for that are given room beside it: while a device proves, the next
+/// job's table goes up, and often that of the one after it.
+const TABLES_AHEAD: u64 = 2;
+
+/// Bytes of an arena for proofs of these domains, which take `layout` bytes of `usable` ones.
+pub(super) fn arena_bytes(domains: &Domains, layout: u64, usable: u64) -> u64 {
+    let ahead = (usable.saturating_sub(layout) / table_bytes(domains)).min(TABLES_AHEAD);
+    layout + ahead * table_bytes(domains)
+}
+
+/// The end of the arena, where tables may wait.
 #[derive(Debug, Default)]
-pub(super) struct WaitingRoom(Mutex<State>);
+pub(super) struct WaitingRoom {
+    state: Mutex<State>,
+    /// An upload has ended.
+    arrived: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
     /// What the layout of the present proof leaves free; nothing before the first.
     free: Option<Free>,
-    held: Option<Held>,
+    /// The tables' places, the one nearest to the arena's end first.
+    held: Vec<Held>,
     /// When the last table had been copied away.
     left: Option<CudaEvent>,
     last_ticket: u64,
@@ -55,25 +70,38 @@ struct Free {
 struct Held {
     ticket: u64,
     place: Region<u64>,
+    span: Span,
+    /// Its upload is under way.
+    arriving: bool,
+}
+
+/// Bytes at the end of the arena: so many, and the first of them so far from the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    from_end: u64,
+    bytes: u64,
 }
 
 impl WaitingRoom {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody may wait in this arena any more.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
-        (state.free, state.held) = (None, None);
+        self.make_way(0);
     }
 
     /// A proof is about to be laid out that leaves so many bytes of the arena. Nobody may come until [`Self::open`]; who waits where
-    /// the proof will work has to go.
+    /// the proof will work has to go. An upload to there is waited for.
     pub(super) fn make_way(&self, spare_bytes: u64) {
+        let is_in_the_way = |held: &Held| held.span.from_end > spare_bytes;
         let mut state = self.lock();
         state.free = None;
-        state.held.take_if(|held| padded::<u64>(held.place.len()) > spare_bytes);
+        while state.held.iter().any(|held| held.arriving && is_in_the_way(held)) {
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.held.retain(|held| !is_in_the_way(held));
     }
 
     /// The arena has a layout for a proof.
@@ -81,12 +109,58 @@ impl WaitingRoom {
         let spare = arena.spare();
         self.lock().free = Some(Free { spare, arena_bytes: arena.size(), usable, forced_plan });
     }
+
+    fn leave(&self, ticket: u64) {
+        self.lock().held.retain(|held| held.ticket != ticket);
+    }
 }
 
-/// Where a table of `table` bytes, whose proof takes `layout` bytes, may wait: it must fit beside the present proof, and beside its
-/// own, which is laid out before the table has moved.
-fn has_room(spare: u64, arena: u64, table: u64, layout: u64) -> bool {
-    table <= spare && layout.checked_add(table).is_some_and(|both| both <= arena)
+impl State {
+    /// A place for a table of these domains, if there is one; it is taken then.
+    fn admit(&mut self, domains: &Domains) -> Option<(u64, Region<u64>)> {
+        let free = self.free?;
+        let layout = match free.forced_plan {
+            Some(plan) => job::bytes(domains, plan),
+            None => fastest_plan(domains, free.usable)?.1,
+        };
+        let taken: Vec<Span> = self.held.iter().map(|held| held.span).collect();
+        let table = table_bytes(domains);
+        let (index, span) = room(8 * free.spare.len() as u64, free.arena_bytes, &taken, table, layout)?;
+        let first = free.spare.len() - usize::try_from(span.from_end / 8).ok()?;
+        let place = free.spare.slice(first, table_words(domains));
+        self.last_ticket += 1;
+        self.held.insert(index, Held { ticket: self.last_ticket, place, span, arriving: true });
+        Some((self.last_ticket, place))
+    }
+}
+
+/// Where a table of `table` bytes, whose proof takes `layout` bytes, may wait beside those that wait already (`taken`, from the
+/// arena's end on), and its index among them. It must fit beside the present proof, which leaves `spare` of the arena's bytes, and
+/// beside its own, which is laid out before the table has moved.
+fn room(spare: u64, arena: u64, taken: &[Span], table: u64, layout: u64) -> Option<(usize, Span)> {
+    let deepest = spare.min(arena.checked_sub(layout)?);
+    let begins = |index: usize| index.checked_sub(1).map_or(0, |before| taken[before].from_end);
+    let fits = |index: &usize| {
+        let from_end = begins(*index).saturating_add(table);
+        from_end <= deepest && taken.get(*index).is_none_or(|next| from_end <= next.from_end - next.bytes)
+    };
+    let index = (0..=taken.len()).find(fits)?;
+    Some((index, Span { from_end: begins(index) + table, bytes: table }))
+}
+
+/// Lives as long as the upload of a table. However that ends: a proof may wait for it.
+struct Arriving<'a> {
+    room: &'a WaitingRoom,
+    ticket: u64,
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        for held in self.room.lock().held.iter_mut().filter(|held| held.ticket == self.ticket) {
+            held.arriving = false;
+        }
+        self.room.arrived.notify_all();
+    }
 }
 
 /// The right to a table that waits on the device. Dropping it frees the place.
@@ -105,10 +179,11 @@ impl Ahead {
             return Ok(false);
         }
         let mut state = self.room.lock();
-        let Some(held) = state.held.take_if(|held| held.ticket == self.ticket) else { return Ok(false) };
+        let Some(index) = state.held.iter().position(|held| held.ticket == self.ticket) else { return Ok(false) };
+        let held = state.held.remove(index);
         let bytes = size_of::<u64>() * target.len();
         // SAFETY: both regions have this many bytes and do not overlap: the room lies behind every layout that it was kept for. The
-        // upload has ended, and the next one waits for the event below.
+        // upload has ended, and those that follow wait for the event below.
         unsafe { result::memcpy_dtod_async(target.address(), held.place.address(), bytes, stream.cu_stream()) }
             .map_err(driver("copying inside the device"))?;
         state.left = Some(stream.record_event(None).map_err(driver("recording an event"))?);
@@ -118,7 +193,7 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.room.lock().held.take_if(|held| held.ticket == self.ticket);
+        self.room.leave(self.ticket);
     }
 }
 
@@ -138,37 +213,32 @@ impl Uploader {
         Ok(Self { context: device.context().clone(), stream, staging, room })
     }
 
-    /// Uploads a table if there is room for it beside the present proof. A proof that begins meanwhile waits until the upload is over.
+    /// Uploads a table if there is room for it beside the present proof. A proof that begins meanwhile and needs that room waits until
+    /// the upload is over.
     ///
     /// # Errors
     /// If the device fails.
     pub fn upload(&mut self, main: &MainTable) -> Result<Option<Ahead>, GpuError> {
-        let domains = main.domains();
-        let mut state = self.room.lock();
-        let Some(free) = state.free.filter(|_| state.held.is_none()) else { return Ok(None) };
-        let layout = match free.forced_plan {
-            Some(plan) => Some(job::bytes(domains, plan)),
-            None => fastest_plan(domains, free.usable).map(|(_, bytes)| bytes),
-        };
-        let fits = |layout| has_room(8 * free.spare.len() as u64, free.arena_bytes, table_bytes(domains), layout);
-        if !layout.is_some_and(fits) {
-            return Ok(None);
-        }
-        let words_needed = table_words(domains);
-        let place = free.spare.slice(free.spare.len() - words_needed, words_needed);
         self.context.bind_to_thread().map_err(driver("binding the context"))?;
-        if let Some(left) = &state.left {
-            self.stream.wait(left).map_err(driver("making a stream wait"))?;
-        }
-        let sent = self.staging.upload(&self.stream, place, words(main.columns().as_slice()));
-        // Also after an error: the place is another's as soon as the room is unlocked.
-        let ended = self.stream.synchronize().map_err(driver("waiting for an upload"));
-        sent.and(ended)?;
-        state.last_ticket += 1;
-        let ticket = state.last_ticket;
-        state.held = Some(Held { ticket, place });
+        let mut state = self.room.lock();
+        let Some((ticket, place)) = state.admit(main.domains()) else { return Ok(None) };
+        let waits = state.left.as_ref().map_or(Ok(()), |left| self.stream.wait(left));
+        // A proof may begin elsewhere in the arena meanwhile.
         drop(state);
-        Ok(Some(Ahead { room: Arc::clone(&self.room), ticket, table: main.serial() }))
+        let room = Arc::clone(&self.room);
+        let ahead = Ahead { room: Arc::clone(&room), ticket, table: main.serial() };
+        let arriving = Arriving { room: &room, ticket };
+        waits.map_err(driver("making a stream wait"))?;
+        self.send(main, place)?;
+        drop(arriving);
+        Ok(Some(ahead))
+    }
+
+    fn send(&mut self, main: &MainTable, place: Region<u64>) -> Result<(), GpuError> {
+        let sent = self.staging.upload(&self.stream, place, words(main.columns().as_slice()));
+        // Also after an error: the place is another's soon.
+        let ended = self.stream.synchronize().map_err(driver("waiting for an upload"));
+        sent.and(ended)
     }
 }
 
@@ -184,25 +254,63 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// Whoever comes and goes: tables lie inside of what every proof that may begin leaves free, and nobody on anybody else.
         #[test]
-        fn a_table_waits_only_where_neither_proof_works(arena in 0..1_u64 << 40, present in 0..1_u64 << 40, table in 0..1_u64 << 40, own: u64) {
-            let present = present.min(arena);
-            if has_room(arena - present, arena, table, own) {
-                let begins = arena - table;
-                prop_assert!(present <= begins && own <= begins);
+        fn tables_wait_only_where_nobody_works(
+            arena in 0..1_u64 << 40,
+            share in 0.0..=1.0,
+            visits in prop::collection::vec((0.0..0.6, 0.0..=1.0, any::<prop::sample::Index>()), 1..20),
+        ) {
+            let of_arena = |share: f64| (arena as f64 * share) as u64;
+            let spare = of_arena(share);
+            let mut taken: Vec<Span> = vec![];
+            for (table, layout, leaves) in visits {
+                let (table, layout) = (of_arena(table), of_arena(layout));
+                match room(spare, arena, &taken, table, layout) {
+                    Some((index, span)) => {
+                        prop_assert_eq!(span.bytes, table);
+                        prop_assert!(span.from_end <= spare && layout <= arena - span.from_end);
+                        taken.insert(index, span);
+                    }
+                    None => prop_assert!(!taken.is_empty() || table > spare || table + layout > arena, "an empty room has room"),
+                }
+                let mut end = 0;
+                for span in &taken {
+                    prop_assert!(span.bytes <= span.from_end && end <= span.from_end - span.bytes, "{taken:?}");
+                    end = span.from_end;
+                }
+                if leaves.index(2) == 0 && !taken.is_empty() {
+                    taken.remove(leaves.index(taken.len()));
+                }
             }
         }
     }
 
-    /// The largest proofs of the cards that the project is for: 80 GB, and 141 GB.
+    #[test]
+    fn a_gap_is_filled_from_the_end_on() {
+        let span = |from_end, bytes| Span { from_end, bytes };
+        let taken = [span(5, 5), span(12, 4), span(20, 8)];
+        assert_eq!(room(100, 100, &taken, 3, 0), Some((1, span(8, 3))));
+        assert_eq!(room(100, 100, &taken, 4, 0), Some((3, span(24, 4))));
+        assert_eq!(room(22, 100, &taken, 4, 0), None, "the present proof works there");
+        assert_eq!(room(100, 100, &taken, 4, 77), None, "its own proof would");
+        assert_eq!(room(100, 100, &[], 4, 96), Some((0, span(4, 4))));
+    }
+
+    /// The largest proofs of the cards that the project is for, 80 GB and 141 GB, with a table of the same size, and where there is
+    /// memory for two, with two.
     #[test]
     fn there_is_room_beside_the_largest_proofs() {
-        for (gib, log2) in [(79, 22), (139, 22), (139, 23)] {
+        for (gib, log2, tables) in [(79, 22, 1), (139, 22, 2), (139, 23, 1)] {
             let domains = Domains::new(1 << log2).expect("a legal height");
-            let (_, layout) = fastest_plan(&domains, gib << 30).expect("it fits");
-            let table = table_bytes(&domains);
             let usable: u64 = gib << 30;
-            assert!(has_room(usable - layout, usable, table, layout), "2^{log2}: {layout} and {table} bytes in {usable}");
+            let (_, layout) = fastest_plan(&domains, usable).expect("it fits");
+            let arena = arena_bytes(&domains, layout, usable);
+            let mut taken = vec![];
+            while let Some((index, span)) = room(arena - layout, arena, &taken, table_bytes(&domains), layout) {
+                taken.insert(index, span);
+            }
+            assert!(taken.len() >= tables, "2^{log2}: {layout} bytes and {taken:?} in {usable}");
         }
     }
 }

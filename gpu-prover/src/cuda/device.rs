@@ -146,9 +146,11 @@ impl Device {
         self.stream.synchronize().map_err(driver("waiting for the device"))
     }
 
-    /// Waits until all work has ended, that of a proof which was given up included.
+    /// Waits until all work of proofs has ended, that of one which was given up included. Not for the whole context: the upload of
+    /// another proof's table goes on.
     pub(crate) fn synchronize_all(&self) -> Result<(), GpuError> {
-        self.context.synchronize().map_err(driver("waiting for the device"))
+        self.lanes.iter().try_for_each(|lane| lane.synchronize()).map_err(driver("waiting for the device"))?;
+        self.synchronize()
     }
 }
 

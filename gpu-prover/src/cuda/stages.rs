@@ -73,7 +73,7 @@ impl CudaStages {
         Uploader::new(&self.device, Arc::clone(&self.room))
     }
 
-    /// The next proof's table has been uploaded ahead.
+    /// The next proof's table, if it has been uploaded ahead.
     pub fn expect(&mut self, table: Option<Ahead>) {
         self.arrived = table;
     }
@@ -501,9 +501,9 @@ impl Stages for CudaStages {
             before = None;
             self.room.close();
             self.arena = None;
-            // Where there is memory to spare, the next proof's table can wait in it.
-            let with_room = bytes + ahead::table_bytes(domains);
-            let spacious = if with_room <= self.usable()? { Arena::new(&self.device, with_room).ok() } else { None };
+            // Where there is memory to spare, the next proofs' tables can wait in it.
+            let with_room = ahead::arena_bytes(domains, bytes, self.usable()?);
+            let spacious = if with_room > bytes { Arena::new(&self.device, with_room).ok() } else { None };
             self.arena = Some(spacious.map_or_else(|| Arena::new(&self.device, bytes), Ok)?);
         }
         let usable = self.usable()?;

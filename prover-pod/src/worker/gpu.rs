@@ -19,10 +19,12 @@ use gpu_prover::prover::Stage;
 use gpu_prover::randomness::Randomness;
 use gpu_prover::trace::{Heights, Trace, TraceError};
 use prover_api::{GpuInfo, HeightPlan, ProverJob};
-use tracing::{error, warn};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tracing::{debug, error, warn};
 use triton_vm::prelude::*;
 
 use super::backend::{Cancelled, Facts, ProverBackend, Report, Traced};
+use super::boarding::{Boarding, Passenger};
 use super::heights::Limits;
 use super::kept::Kept;
 use crate::intake::body_id;
@@ -32,6 +34,10 @@ use crate::scheduler::{Backend, Failure};
 /// Time without a new stage after which the device counts as hung. A stage of 2^22 rows takes a second and a half.
 const STALL: Duration = Duration::from_mins(3);
 
+/// log2 of the padded height from which on a table goes to the device ahead of its proof. A smaller one is there in milliseconds,
+/// and would take the room of a larger one for seconds.
+const LEAST_AHEAD: u32 = 18;
+
 /// Proves on the first CUDA device that the process sees.
 #[derive(Debug, Clone)]
 pub struct GpuBackend {
@@ -39,27 +45,28 @@ pub struct GpuBackend {
     jobs: usize,
     limits: Limits,
     inspected: Arc<Kept>,
+    /// The threads that trace and fill. Not rayon's own: what the proof on the device has for the host takes milliseconds, and would
+    /// wait there behind what another job's table has to do, with the device idle.
+    hands: Arc<ThreadPool>,
 }
 
 #[derive(Debug)]
 struct Gpu {
     prover: Mutex<GpuProver>,
-    uploader: Mutex<Uploader>,
+    boarding: Arc<Boarding<MainTable, Ahead>>,
     name: String,
     max_log2_height: u8,
     info: GpuInfo,
     lost: AtomicBool,
     /// When the proof on the device reached its newest stage.
-    moved: Mutex<Option<Instant>>,
+    moved: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A job whose main table is filled.
 struct Filled {
     device: Arc<Gpu>,
     claim: Claim,
-    main: MainTable,
-    /// The table's copy on the device, if there was room for it while another proof was made.
-    ahead: Option<Ahead>,
+    main: Arc<Passenger<MainTable, Ahead>>,
 }
 
 impl GpuBackend {
@@ -82,16 +89,21 @@ impl GpuBackend {
             jobs_ahead: jobs.saturating_sub(1),
             plans: plans.iter().map(|&(log2, plan)| HeightPlan { log2_padded_height: log2, plan: plan_name(plan) }).collect(),
         };
+        let moved = Arc::<Mutex<_>>::default();
+        let no_threads = |error: &dyn std::error::Error| GpuError::NoThreads { detail: error.to_string() };
         let gpu = Gpu {
             name: device.name().to_owned(),
             max_log2_height: plans.last().map_or(0, |&(log2, _)| log2),
             info,
-            uploader: Mutex::new(prover.uploader()?),
+            boarding: Boarding::start(upload_ahead(prover.uploader()?, Arc::clone(&moved)))
+                .map_err(|error| no_threads(&error))?,
             prover: Mutex::new(prover),
             lost: AtomicBool::new(false),
-            moved: Mutex::default(),
+            moved,
         };
-        Ok(Self { device: Arc::new(gpu), jobs: jobs.max(1), limits, inspected: Arc::default() })
+        let hands = ThreadPoolBuilder::new().thread_name(|index| format!("hand-{index}")).build();
+        let hands = Arc::new(hands.map_err(|error| no_threads(&error))?);
+        Ok(Self { device: Arc::new(gpu), jobs: jobs.max(1), limits, inspected: Arc::default(), hands })
     }
 }
 
@@ -181,25 +193,28 @@ impl ProverBackend for GpuBackend {
     fn inspect(&self, body: &[u8], cancelled: &Cancelled) -> Result<u8, Failure> {
         let job = super::parse(body)?;
         let claim = job.claim.clone();
-        let trace = record(job, self.limits, cancelled)?;
+        let trace = self.hands.install(|| record(job, self.limits, cancelled))?;
         let log2_height = trace.heights().padded_height().ilog2() as u8;
         self.inspected.keep(body_id(body), claim, trace);
         Ok(log2_height)
     }
 
     fn trace(&self, body: &[u8], cancelled: &Cancelled) -> Result<Box<dyn Traced>, Failure> {
+        let mut laps = Laps::begin();
         let (claim, trace) = if let Some(kept) = self.inspected.take(body_id(body)) {
             kept
         } else {
             let job = super::parse(body)?;
-            (job.claim.clone(), record(job, self.limits, cancelled)?)
+            (job.claim.clone(), self.hands.install(|| record(job, self.limits, cancelled))?)
         };
-        let main = MainTable::from_trace(&trace).map_err(|_| Failure::TooBig {
+        laps.end("trace");
+        let main = self.hands.install(|| MainTable::from_trace(&trace)).map_err(|_| Failure::TooBig {
             log2_padded_height: trace.heights().padded_height().ilog2() as u8,
             limit: MAX_LOG2_HEIGHT,
         })?;
-        let ahead = if cancelled.is_set() { None } else { self.device.upload_ahead(&main) };
-        Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main, ahead }))
+        laps.end("fill");
+        debug!(log2_padded_height = main.domains().log2_padded_height(), seconds = %laps, "a table is filled");
+        Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main: self.device.boarding.add(main) }))
     }
 
     fn tick(&self) {
@@ -215,22 +230,21 @@ impl ProverBackend for GpuBackend {
     }
 }
 
-impl Gpu {
-    /// Uploads a table while another job has the device. Without one its own proof uploads it at once, and just as fast.
-    fn upload_ahead(&self, main: &MainTable) -> Option<Ahead> {
-        if lock(&self.moved).is_none() {
+/// Uploads a table while another job has the device. Without one its own proof uploads it at once, and just as fast.
+fn upload_ahead(mut uploader: Uploader, moved: Arc<Mutex<Option<Instant>>>) -> impl FnMut(&MainTable) -> Option<Ahead> + Send {
+    move |main| {
+        if main.domains().log2_padded_height() < LEAST_AHEAD || lock(&moved).is_none() {
             return None;
         }
-        // Somebody else is at it: there is room for one.
-        let mut uploader = self.uploader.try_lock().ok()?;
         // What is wrong with the device shows in the proof under way, and in the next one.
-        uploader.upload(main).inspect_err(|error| warn!(device = self.name, %error, "a table was not uploaded ahead")).ok()?
+        uploader.upload(main).inspect_err(|error| warn!(%error, "a table was not uploaded ahead")).ok()?
     }
 }
 
 impl Traced for Filled {
     fn prove(self: Box<Self>, _lde: LdeMode, cancelled: &Cancelled, report: &Report<'_>) -> Result<Vec<u8>, Failure> {
         let gpu = &self.device;
+        let mut laps = Laps::begin();
         // Whoever panicked with the prover in hand left it in a state that nobody knows.
         let Ok(mut prover) = gpu.prover.lock() else {
             gpu.lost.store(true, Ordering::Relaxed);
@@ -239,17 +253,61 @@ impl Traced for Filled {
         if cancelled.is_set() {
             return Err(Failure::Prover("cancelled".to_owned()));
         }
+        laps.end("device");
         let moving = Moving::begin(gpu);
+        let ahead = self.main.leave();
+        laps.end("table");
+        let on_device = ahead.is_some();
+        let mut before = "begin";
         let mut observer = |stage: Stage| {
             moving.on();
+            // From here on the room is free in which this proof's table waited.
+            if stage == Stage::CommitAux {
+                gpu.boarding.look();
+            }
+            if before != stage.name() {
+                laps.end(std::mem::replace(&mut before, stage.name()));
+            }
             report(stage.name(), progress(stage));
             if cancelled.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        prover.expect(self.ahead);
-        let result = prover.prove_main_table(&self.claim, &self.main, Randomness::Os, &mut observer);
+        let main = self.main.table();
+        prover.expect(ahead);
+        let result = prover.prove_main_table(&self.claim, main, Randomness::Os, &mut observer);
         let proof = result.map_err(|error| failure_of(&error, gpu, &prover))?;
         drop(moving);
-        prover_api::proof::encode(&proof).map_err(|error| Failure::Prover(error.to_string()))
+        let encoded = prover_api::proof::encode(&proof).map_err(|error| Failure::Prover(error.to_string()));
+        laps.end("encode");
+        debug!(log2_padded_height = main.domains().log2_padded_height(), on_device, seconds = %laps, "proof made");
+        encoded
+    }
+}
+
+/// Where the time of a job goes, for the log: seconds of one part after the other.
+struct Laps {
+    last: Instant,
+    parts: Vec<(&'static str, Duration)>,
+}
+
+impl Laps {
+    fn begin() -> Self {
+        Self { last: Instant::now(), parts: vec![] }
+    }
+
+    /// The part of this name ends.
+    fn end(&mut self, part: &'static str) {
+        let now = Instant::now();
+        self.parts.push((part, now - std::mem::replace(&mut self.last, now)));
+    }
+}
+
+impl std::fmt::Display for Laps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (part, took)) in self.parts.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{part} {:.3}", took.as_secs_f64())?;
+        }
+        Ok(())
     }
 }
 

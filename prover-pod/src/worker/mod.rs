@@ -4,6 +4,7 @@
 //! proof, and starts another when it dies. It dies itself with its parent.
 
 mod backend;
+mod boarding;
 mod cpu;
 mod gpu;
 mod heights;

@@ -12,6 +12,9 @@ use triton_vm::prelude::{Claim, Proof, Stark};
 
 use crate::{Report, holds};
 
+/// More tables of 2^18 rows, of 312 MB each, than fit on any device.
+const MANY: usize = 1000;
+
 struct Job {
     claim: Claim,
     main: MainTable,
@@ -74,10 +77,20 @@ pub fn all(stages: &mut CudaStages, report: &mut Report) -> Result<(), GpuError>
     let (proof, ahead) = large.prove_beside(stages, &mut uploader, &small.main)?;
     report.say("a proof is the same while a table goes up beside it", holds(proof == large.proof));
     report.say("the table has room", holds(ahead.is_some()));
-    report.say("another one has to wait", holds(uploader.upload(&other.main)?.is_none()));
+    let second = uploader.upload(&other.main)?;
+    report.say("so has another one beside it", holds(second.is_some()));
+    let mut more = vec![];
+    while more.len() < MANY
+        && let Some(table) = uploader.upload(&large.main)?
+    {
+        more.push(table);
+    }
+    report.say("the room ends where the table's own proof will work", holds(more.len() < MANY));
+    drop(more);
     let proof = small.prove(stages, ahead)?;
     report.say("a table that was ahead gives the same proof", holds(proof == small.proof));
     report.say("which verifies", holds(triton_vm::verify(Stark::default(), &small.claim, &proof)));
+    report.say("the other one's, after it, too", holds(other.prove(stages, second)? == other.proof));
 
     let (_, ahead) = small.prove_beside(stages, &mut uploader, &other.main)?;
     report.say("another proof in between leaves it or drops it", holds(large.prove(stages, None)? == large.proof));
