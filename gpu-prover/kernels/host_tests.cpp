@@ -2,6 +2,7 @@
 // would hide the functions behind their calling convention.
 #include "extend.cuh"
 #include "ntt.cuh"
+#include "points.cuh"
 #include "tip5.cuh"
 #include "xfield.cuh"
 
@@ -44,6 +45,41 @@ u64 host_sum(const u64 *singles, u64 num, const u64 *others, u64 num_others) {
     for (u64 i = 0; i < num; i++) sum_add(s, singles[i]);
     for (u64 i = 0; i < num_others; i++) sum_sub(s, others[i]);
     return canonical(sum_value(s));
+}
+
+// Inner products of two columns and one point as `evaluate_points` makes them, with the fragments of mma.m16n8k32 as the PTX
+// manual defines them: register i of A is row g + 8 (i % 2), places 16 (i / 2) + 4t and following of k, register i of B
+// places 16 i + 4t of column g, and of C row g + 8 (i / 2), column 2t + i % 2.
+void host_inner_products(const u64 *columns, u64 stride, const u64 *powers, u64 length, u64 *out) {
+    u32 sums[16][8] = {};
+    for (u64 step = 0; step < length; step += 32) {
+        u8 a[16][32], b[32][8];
+        for (u32 t = 0; t < 4; t++) {
+            u64 bytes[3][8];
+            transpose_8x8(columns + step + 8 * t, bytes[0]);
+            transpose_8x8(columns + stride + step + 8 * t, bytes[1]);
+            transpose_8x8(powers + step + 8 * t, bytes[2]);
+            for (u32 g = 0; g < 8; g++)
+                for (u32 half = 0; half < 2; half++)
+                    for (u32 k = 0; k < 4; k++) {
+                        u32 shift = 8 * (4 * half + k), place = 16 * half + 4 * t + k;
+                        a[g][place] = (u8)(bytes[0][g] >> shift);
+                        a[g + 8][place] = (u8)(bytes[1][g] >> shift);
+                        b[place][g] = (u8)(bytes[2][g] >> shift);
+                    }
+        }
+        for (u32 row = 0; row < 16; row++)
+            for (u32 column = 0; column < 8; column++)
+                for (u32 k = 0; k < 32; k++) sums[row][column] += a[row][k] * b[k][column];
+    }
+    out[0] = out[1] = 0;
+    for (u32 lane = 0; lane < 32; lane++) {
+        u32 g = lane / 4, t = lane % 4;
+        for (u32 k = 0; k < 2; k++) {
+            u64 joined = join_places(sums[g + 8 * k][2 * t], sums[g + 8 * k][2 * t + 1]);
+            out[k] = add(out[k], mul_canonical(joined, place_value(g + 2 * t)));
+        }
+    }
 }
 
 void host_extension(const u64 *a, const u64 *b, u64 *product, u64 *inverted) {

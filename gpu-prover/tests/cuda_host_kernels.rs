@@ -56,7 +56,9 @@ fn generated_kernels() -> Vec<String> {
 
 /// Compiles and links, several files at a time.
 fn build(compiler: &str) -> PathBuf {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    // Of this run: a build cache that several checkouts share may hold a binary that was compiled in another one.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let kernels = Path::new(&package).join("kernels");
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-kernels");
     std::fs::create_dir_all(&out).expect("the target folder is writable");
     let mut sources = vec![(kernels.join("host_tests.cpp"), "-O2")];
@@ -126,6 +128,26 @@ fn base_field_operations_agree_with_twenty_first() {
             let inverse = if x == BFieldElement::new(0) { x } else { x.inverse() };
             let expected = [x, x + b, x - b, x + b, x - b, -x, -x, x * b, x * b, inverse, x * x];
             assert_eq!(out, expected.map(|e| e.raw_u64()), "{a:#x}, {b}");
+        }
+    }
+}
+
+#[test]
+fn inner_products_by_bytes_agree_with_those_of_elements() {
+    type InnerProducts = unsafe extern "C" fn(*const u64, u64, *const u64, u64, *mut u64);
+    let Some(library) = library() else { return };
+    let inner_products = function::<InnerProducts>(library, "host_inner_products");
+    let mut rng = StdRng::seed_from_u64(3);
+    // The longest sum whose bytes fit, of the greatest words that there are, too.
+    for (length, greatest) in [(32, false), (1 << 10, false), (1 << 15, false), (1 << 15, true)] {
+        let mut words = |n: usize| -> Vec<u64> { (0..n).map(|_| if greatest { u64::MAX } else { rng.random() }).collect() };
+        let (columns, powers) = (words(2 * length), words(length));
+        let mut out = [0; 2];
+        // SAFETY: two columns and the powers of that length, two words.
+        unsafe { inner_products(columns.as_ptr(), length as u64, powers.as_ptr(), length as u64, out.as_mut_ptr()) };
+        for (column, got) in columns.chunks_exact(length).zip(out) {
+            let expected: BFieldElement = column.iter().zip(&powers).map(|(&a, &b)| element(a) * element(b)).sum();
+            assert_eq!(got, expected.raw_u64(), "{length}");
         }
     }
 }

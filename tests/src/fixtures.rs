@@ -15,7 +15,7 @@ pub const STORED: Shape = Shape { inputs: 1, outputs: 2, announcements: 1 };
 
 /// The folder of stored proofs.
 pub fn proofs() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/proofs")
+    crate::package().join("fixtures/proofs")
 }
 
 /// The name of a claim's proof in [`proofs`]: the id of its job.

@@ -11,3 +11,11 @@ pub mod scenario;
 pub mod story;
 pub mod upgrade;
 pub mod upgraders;
+
+use std::path::PathBuf;
+
+/// The folder of this package, of the checkout whose tests run: a build cache that several checkouts share may hold a binary that
+/// was compiled in another one.
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}

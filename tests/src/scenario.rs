@@ -102,6 +102,17 @@ impl Summary {
         self.ended.iter().filter(|ended| matches!(ended.found[..], [(_, Place::Undone)])).count()
     }
 
+    /// The results that keep them from more, each of one upgrade; how many of the transactions each has taken in.
+    pub fn undone(&self) -> BTreeMap<TxId, usize> {
+        let mut undone = BTreeMap::new();
+        for ended in &self.ended {
+            if let [(result, Place::Undone)] = ended.found[..] {
+                *undone.entry(result).or_default() += 1;
+            }
+        }
+        undone
+    }
+
     /// Proofs made of a claim that was proven before, or that nobody waited for any more.
     pub fn duplicates(&self) -> usize {
         self.proofs.saturating_sub(self.claims)

@@ -31,7 +31,7 @@ const TRANSACTION: &str = "transaction.bin";
 
 /// The folder of what was recorded.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/node")
+    crate::package().join("fixtures/node")
 }
 
 /// The chain with one coin, and a transaction that spends it.

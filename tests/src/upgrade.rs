@@ -33,7 +33,7 @@ pub fn gobbled() -> NativeCurrencyAmount {
 
 /// The folder of stored proofs.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/upgrade")
+    crate::package().join("fixtures/upgrade")
 }
 
 fn stored(name: &str) -> Result<Proof> {

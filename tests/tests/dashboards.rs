@@ -2,7 +2,6 @@
 //! operator are tested with it.)
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
@@ -70,7 +69,7 @@ fn named<'a>(expression: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a s
 }
 
 fn check(dashboard: &str, prefix: &str, exported: &Exported) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../operator/dashboards/{dashboard}.json"));
+    let path = upgrader_fleet_tests::package().join(format!("../operator/dashboards/{dashboard}.json"));
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
     let panels = dashboard["panels"].as_array().context("panels")?;
     let mut checked = 0;

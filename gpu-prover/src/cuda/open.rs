@@ -13,14 +13,20 @@ use crate::domain::{self, NUM_COSETS};
 use crate::error::{GpuError, ProtocolError};
 use crate::stages::{RowOpenings, RowQuery};
 
-/// Points of one launch, as in `open.cu`.
-const POINTS: usize = 80;
-
 /// Columns of a block, as in `open.cu`.
-const COLUMNS_OF_BLOCK: usize = 24;
+const COLUMNS_OF_BLOCK: usize = 16;
+
+/// Points of a block, as in `open.cu`.
+const POINTS_OF_BLOCK: usize = 16;
 
 /// Threads of a block, as in `open.cu`.
-const THREADS: u32 = 240;
+const THREADS: u32 = 256;
+
+/// Lanes of a warp.
+const LANES: usize = 32;
+
+/// log2 of the inner sums' length: the table of their powers stays in the L2 cache, and what is done once a sum weighs little.
+const LOG_BLOCK: u32 = 13;
 
 /// A row of the main table, and one of the auxiliary table as base field elements.
 type TableRows = (Vec<BFieldElement>, Vec<BFieldElement>);
@@ -124,9 +130,9 @@ impl Parts<'_> {
                 elsewhere.extend(places);
             }
         }
-        for places in elsewhere.chunks(POINTS) {
-            let rows: Vec<usize> = places.iter().map(|&i| query.rows[i]).collect();
-            for (&place, (main_row, aux_row)) in places.iter().zip(self.evaluate_rows(&rows)?) {
+        if !elsewhere.is_empty() {
+            let rows: Vec<usize> = elsewhere.iter().map(|&i| query.rows[i]).collect();
+            for (&place, (main_row, aux_row)) in elsewhere.iter().zip(self.evaluate_rows(&rows)?) {
                 main[place] = main_row;
                 aux[place] = aux_row;
             }
@@ -152,18 +158,20 @@ impl Parts<'_> {
         let main_randomizers = job.main_randomizers.as_ref().ok_or_else(missing)?;
         let aux_randomizers = job.aux_randomizers.as_ref().ok_or_else(missing)?;
         let points: Vec<BFieldElement> = rows.iter().map(|&row| job.domains.fri_point(row)).collect();
-        let main = self.evaluate_points(job.main, &points)?;
-        let aux = self.evaluate_points(job.aux, &points)?;
+        let powers = PowersOfPoints::new(&points, job.domains.trace_length().ilog2());
+        let main = self.evaluate_points(job.main, &powers)?;
+        let aux = self.evaluate_points(job.aux, &powers)?;
+        let points_of_column = powers.points();
         let finish = |i: usize| {
             let zerofier = job.domains.coset_zerofier(rows[i] % NUM_COSETS);
             let powers = domain::powers(zerofier, points[i], main_randomizers.rows());
             let main: Vec<BFieldElement> = (main_randomizers.iter_columns().enumerate())
                 .map(|(c, randomizer)| {
                     let of_randomizer: BFieldElement = randomizer.iter().zip(&powers).map(|(&r, &p)| r * p).sum();
-                    main[c * POINTS + i] + of_randomizer
+                    main[c * points_of_column + i] + of_randomizer
                 })
                 .collect();
-            let base = |column: usize| aux[column * POINTS + i];
+            let base = |column: usize| aux[column * points_of_column + i];
             let aux: Vec<BFieldElement> = (0..AUX_BASE_COLUMNS)
                 .map(|column| {
                     let of_randomizer = if column < BATCH_COLUMN {
@@ -181,51 +189,39 @@ impl Parts<'_> {
         Ok((0..rows.len()).into_par_iter().map(finish).collect())
     }
 
-    /// Values of the polynomials with these bit-reversed coefficients: `POINTS` for each column, of which the first ones
-    /// are wanted.
-    fn evaluate_points(&self, columns: Columns, points: &[BFieldElement]) -> Result<Vec<BFieldElement>, GpuError> {
-        assert!(points.len() <= POINTS, "more points than a launch takes");
-        let (log_rows, log_block) = ntt::split(columns.rows().ilog2());
-        let table = |bases: &mut dyn Iterator<Item = BFieldElement>, log: u32| {
-            let mut table = vec![0; POINTS << log];
-            for (i, base) in bases.enumerate() {
-                for (exponent, power) in domain::powers(BFieldElement::new(1), base, 1 << log).into_iter().enumerate() {
-                    table[ntt::reverse(exponent, log) * POINTS + i] = power.raw_u64();
-                }
-            }
-            table
-        };
-        let inner = table(&mut points.iter().map(|x| x.mod_pow(1 << log_rows)), log_block);
-        let outer = table(&mut points.iter().copied(), log_rows);
-
+    /// Values of the polynomials with these bit-reversed coefficients: `powers.points()` for each column, of which the first
+    /// ones are those of the points.
+    fn evaluate_points(&self, columns: Columns, powers: &PowersOfPoints) -> Result<Vec<BFieldElement>, GpuError> {
         // Only a plan that does not keep all cosets comes here, and its shared buffer is free by now.
         let buffer = self.job.shared.ok_or(ProtocolError::Internal("all cosets are kept, and yet a row is not there"))?;
         self.job.shared_main.set(None);
         let room = buffer.main.region();
-        let length = columns.columns() * POINTS;
-        let for_parts = room.len() - inner.len() - outer.len() - length;
-        let chunks = (for_parts / length).min(32).min(1 << log_rows);
-        let chunks = 1 << chunks.max(1).ilog2();
-        let inner_region = room.slice(0, inner.len());
-        let outer_region = room.slice(inner.len(), outer.len());
-        let out = room.slice(inner.len() + outer.len(), length);
-        let parts = room.slice(inner.len() + outer.len() + length, chunks * length);
-        self.launcher.upload(inner_region, &inner)?;
-        self.launcher.upload(outer_region, &outer)?;
+        let (blocks, length) = (1 << powers.log_rows, columns.columns() * powers.points());
+        let mut used = 0;
+        let mut take = |words: usize| {
+            used += words;
+            room.slice(used - words, words)
+        };
+        let (inner, outer) = (take(powers.inner.len()), take(powers.outer.len()));
+        let (out, parts) = (take(length), take(blocks * length));
+        self.launcher.upload(inner, &powers.inner)?;
+        self.launcher.upload(outer, &powers.outer)?;
+        let groups_of_columns = columns.columns().div_ceil(COLUMNS_OF_BLOCK);
         self.launcher.launch(
             "evaluate_points",
             &self.kernels.evaluate_points,
-            (chunks as u32, columns.columns().div_ceil(COLUMNS_OF_BLOCK) as u32),
+            // The points' groups come first: they read the same coefficients at the same time.
+            ((powers.groups * groups_of_columns) as u32, blocks as u32),
             THREADS,
             0,
             &mut args![
                 columns.address(),
                 columns.stride(),
                 columns.columns() as u32,
-                log_rows,
-                log_block,
-                inner_region.address(),
-                outer_region.address(),
+                powers.log_block,
+                powers.groups as u32,
+                inner.address(),
+                outer.address(),
                 parts.address()
             ],
         )?;
@@ -235,8 +231,103 @@ impl Parts<'_> {
             self.launcher.blocks(length, 256),
             256,
             0,
-            &mut args![parts.address(), chunks as u32, length as u64, out.address()],
+            &mut args![parts.address(), blocks as u32, length as u64, out.address()],
         )?;
         Ok(self.launcher.download(out)?.into_iter().map(BFieldElement::from_raw_u64).collect())
+    }
+}
+
+/// Powers of points as `evaluate_points` takes them: see `open.cu`.
+struct PowersOfPoints {
+    /// Blocks of points; the last one may have some that are 0.
+    groups: usize,
+    log_rows: u32,
+    log_block: u32,
+    /// `[step][point][lane]`: for steps of 32 powers of `x^(2^log_rows)` in bit-reversed order what each lane brings to the tensor
+    /// cores.
+    inner: Vec<u64>,
+    /// `[row][point]`: powers of `x` in bit-reversed order.
+    outer: Vec<u64>,
+}
+
+impl PowersOfPoints {
+    /// For polynomials of `2^log_n` coefficients.
+    fn new(points: &[BFieldElement], log_n: u32) -> Self {
+        let groups = points.len().div_ceil(POINTS_OF_BLOCK);
+        // Blocks are one dimension of a launch, which has less than 2^16 of them.
+        let log_block = log_n.min(LOG_BLOCK).max(log_n.saturating_sub(15));
+        let log_rows = log_n - log_block;
+        let all = groups * POINTS_OF_BLOCK;
+        let reversed = |base: BFieldElement, log: u32| {
+            let powers = domain::powers(BFieldElement::new(1), base, 1 << log);
+            (0..powers.len()).map(move |place| powers[ntt::reverse(place, log)].raw_u64())
+        };
+        let (mut inner, mut outer) = (vec![0; all << log_block], vec![0; all << log_rows]);
+        let of_points: Vec<(Vec<u64>, Vec<u64>)> = points
+            .par_iter()
+            .map(|&x| {
+                let powers: Vec<u64> = reversed(x.mod_pow(1 << log_rows), log_block).collect();
+                (powers.chunks_exact(LANES).flat_map(fragments).collect(), reversed(x, log_rows).collect())
+            })
+            .collect();
+        for (point, (lanes, rows)) in of_points.iter().enumerate() {
+            for (step, lanes) in lanes.chunks_exact(LANES).enumerate() {
+                inner[(step * all + point) * LANES..][..LANES].copy_from_slice(lanes);
+            }
+            for (row, &power) in rows.iter().enumerate() {
+                outer[row * all + point] = power;
+            }
+        }
+        Self { groups, log_rows, log_block, inner, outer }
+    }
+
+    /// Points with those that fill up the last block.
+    fn points(&self) -> usize {
+        self.groups * POINTS_OF_BLOCK
+    }
+}
+
+/// What the lanes of a warp bring of 32 elements: lane `4 g + t` byte `g` of eight of them, from `8 t` on.
+fn fragments(elements: &[u64]) -> [u64; LANES] {
+    std::array::from_fn(|lane| {
+        let (byte, first) = (lane / 4, lane % 4 * 8);
+        u64::from_le_bytes(std::array::from_fn(|k| elements[first + k].to_le_bytes()[byte]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `points.cuh` transposes the coefficients' bytes.
+    #[test]
+    fn a_lane_has_one_byte_of_eight_elements() {
+        let elements: Vec<u64> =
+            (0..32).map(|element| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| 8 * element + byte))).collect();
+        let lanes = fragments(&elements);
+        assert_eq!(lanes[0].to_le_bytes(), [0, 8, 16, 24, 32, 40, 48, 56]);
+        assert_eq!(lanes[4 * 3 + 2].to_le_bytes(), [0, 1, 2, 3, 4, 5, 6, 7].map(|k| 8 * (16 + k) + 3));
+    }
+
+    #[test]
+    fn tables_hold_all_powers_of_all_points() {
+        for log_n in [9, 14] {
+            let points: Vec<BFieldElement> = (2..19).map(BFieldElement::new).collect();
+            let powers = PowersOfPoints::new(&points, log_n);
+            assert_eq!((powers.groups, powers.points()), (2, 32));
+            assert_eq!(powers.log_rows + powers.log_block, log_n);
+            for (point, x) in points.iter().enumerate() {
+                for place in [0, 1, (1 << log_n) / 3, (1 << log_n) - 1] {
+                    let (row, inside) = (place >> powers.log_block, place & ((1 << powers.log_block) - 1));
+                    let byte = |byte: usize| {
+                        let lane = 4 * byte + inside % 32 / 8;
+                        powers.inner[(inside / 32 * 32 + point) * LANES + lane].to_le_bytes()[inside % 8]
+                    };
+                    let inner = BFieldElement::from_raw_u64(u64::from_le_bytes(std::array::from_fn(byte)));
+                    let outer = BFieldElement::from_raw_u64(powers.outer[row * 32 + point]);
+                    assert_eq!(inner * outer, x.mod_pow(ntt::reverse(place, log_n) as u64), "{log_n} {point} {place}");
+                }
+            }
+        }
     }
 }

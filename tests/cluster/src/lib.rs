@@ -22,4 +22,12 @@ pub use node::Node;
 pub use operator::{Operator, OperatorOptions};
 pub use pods::FakePods;
 pub use programs::{Guarded, Programs, binary, cache};
+use std::path::PathBuf;
+
 pub use server::{Cluster, Tier, client};
+
+/// The folder of this package, of the checkout whose tests run: a build cache that several checkouts share may hold a binary that
+/// was compiled in another one.
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}

@@ -245,8 +245,8 @@ impl<'a> Node<'a> {
         let dockerfile = self.folder.join("pause.Dockerfile");
         std::fs::write(&dockerfile, "FROM scratch\nCOPY pause /pause\nUSER 65532:65532\nENTRYPOINT [\"/pause\"]\n")?;
         let folder = self.cluster.program("pause").parent().context("a folder")?.display().to_string();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/oci.py");
-        run("python3", &[script, &dockerfile.display().to_string(), &folder, PAUSE, &archive.display().to_string()])?;
+        let script = crate::package().join("../../scripts/oci.py").display().to_string();
+        run("python3", &[&script, &dockerfile.display().to_string(), &folder, PAUSE, &archive.display().to_string()])?;
         self.import(&archive, PAUSE, &[])
     }
 

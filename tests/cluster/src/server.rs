@@ -348,7 +348,7 @@ impl Cluster {
             "kwok",
             &[
                 format!("--kubeconfig={admin}"),
-                format!("--config={}", concat!(env!("CARGO_MANIFEST_DIR"), "/kwok.yaml")),
+                format!("--config={}", crate::package().join("kwok.yaml").display()),
                 "--manage-all-nodes=false".to_owned(),
                 "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
                 "--cidr=10.1.0.0/16".to_owned(),

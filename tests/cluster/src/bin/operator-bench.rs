@@ -105,6 +105,18 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let to_change = difference(&bench.calls()?, &before);
     let changing = since(&bench.reconciles().await?, &reconciled);
+
+    // One change after the other, as people and autoscalers make them: what the operator takes when nobody else has the API
+    // server.
+    let single = &names[CHANGED.min(names.len())..(2 * CHANGED).min(names.len())];
+    let reconciled = bench.reconciles().await?;
+    bench.one_by_one(single, shards + 1).await?;
+    let resizing = since(&bench.reconciles().await?, &reconciled);
+    let new: Vec<(String, String)> =
+        (0..CHANGED).map(|number| (format!("fleets-{}", number % NAMESPACES), format!("late-{number:05}"))).collect();
+    let reconciled = bench.reconciles().await?;
+    bench.one_by_one(&new, shards).await?;
+    let adding = since(&bench.reconciles().await?, &reconciled);
     let (resident, peak) = (bench.operator.resident_bytes()?, bench.operator.peak_bytes()?);
     // All lists and nothing of what happened before.
     let standby = Operator::start(&bench.cluster, "standby", &options)?;
@@ -144,6 +156,16 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     row("processor time of the operator a reconcile", processor.as_secs_f64() * 1000.0 / reconciles, "ms", None);
     row(&format!("reconcile p50, {} resizes", changed.len()), quantile(&changing, 0.5)? * 1000.0, "ms", None);
     row(&format!("reconcile p99, {} resizes", changed.len()), quantile(&changing, 0.99)? * 1000.0, "ms", Some(50.0));
+    for (what, times) in [("resizes", &resizing), ("new fleets", &adding)] {
+        let of = times.last().map_or(0.0, |(_, count)| *count);
+        row(&format!("reconcile p50, {CHANGED} {what} one after the other"), quantile(times, 0.5)? * 1000.0, "ms", None);
+        row(
+            &format!("reconcile p99, {CHANGED} {what} one after the other, of {of}"),
+            quantile(times, 0.99)? * 1000.0,
+            "ms",
+            Some(50.0),
+        );
+    }
     let looks = looking.last().map_or(0.0, |(_, count)| *count);
     row("reconcile p50, nothing to do", quantile(&looking, 0.5)? * 1000.0, "ms", None);
     row(&format!("reconcile p99, nothing to do, of {looks}"), quantile(&looking, 0.99)? * 1000.0, "ms", Some(50.0));
@@ -187,6 +209,21 @@ impl Bench {
         Ok(())
     }
 
+    /// The same for one fleet after the other, each when the one before is ready.
+    async fn one_by_one(&self, names: &[(String, String)], shards: usize) -> Result<()> {
+        for one in names {
+            self.apply(std::slice::from_ref(one), shards).await?;
+            let (namespace, name) = one;
+            let api: Api<UpgraderFleet> = Api::namespaced(self.client.clone(), namespace);
+            let began = Instant::now();
+            while !is_ready(&api.get(name).await?, shards) {
+                ensure!(began.elapsed() < LIMIT, "{name} is not ready in an hour");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Changes what no object is made from.
     async fn touch(&self, names: &[(String, String)]) -> Result<()> {
         let one = |(namespace, name): &(String, String)| {
@@ -204,17 +241,12 @@ impl Bench {
     /// Waits until these fleets are ready with so many shards.
     async fn settled(&self, names: &[(String, String)], shards: usize) -> Result<()> {
         let api: Api<UpgraderFleet> = Api::all(self.client.clone());
-        let (began, wanted) = (Instant::now(), format!("{shards}/{shards}"));
+        let began = Instant::now();
         let mut said = Instant::now();
         loop {
             let list = api.list(&ListParams::default()).await?;
-            let is_ready = |fleet: &&UpgraderFleet| {
-                let Some(status) = &fleet.status else { return false };
-                status.observed_generation == fleet.metadata.generation
-                    && status.ready_shards.as_deref() == Some(&wanted)
-                    && status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
-            };
-            let ready: std::collections::HashSet<String> = list.iter().filter(is_ready).map(ResourceExt::name_any).collect();
+            let ready: std::collections::HashSet<String> =
+                list.iter().filter(|fleet| is_ready(fleet, shards)).map(ResourceExt::name_any).collect();
             let count = names.iter().filter(|(_, name)| ready.contains(name)).count();
             if count == names.len() {
                 return Ok(());
@@ -263,6 +295,15 @@ impl Bench {
         }
         Ok(calls)
     }
+}
+
+/// Whether the fleet is as it was asked to be, with so many shards.
+fn is_ready(fleet: &UpgraderFleet, shards: usize) -> bool {
+    fleet.status.as_ref().is_some_and(|status| {
+        status.observed_generation == fleet.metadata.generation
+            && status.ready_shards == Some(format!("{shards}/{shards}"))
+            && status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
+    })
 }
 
 /// What the API server takes for one write when nobody waits for anything else: a Deployment without pods is applied again and

@@ -1,6 +1,6 @@
 //! helm, and the chart as it lies in the repository.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,7 +16,7 @@ const KUBERNETES: &str = "--kube-version=1.37";
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    cluster::package().join("../..").join(path)
 }
 
 /// The text of a file of the repository.

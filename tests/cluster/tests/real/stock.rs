@@ -146,7 +146,7 @@ fn image(folder: &Path) -> Result<PathBuf> {
                 USER 65532:65532\nENTRYPOINT [\"/usr/local/bin/neptune-core\"]\n";
     std::fs::write(&dockerfile, text)?;
     let archive = folder.join("neptune-core.tar");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/oci.py");
+    let script = cluster::package().join("../../scripts/oci.py");
     let made = Command::new("python3").arg(script).args([&dockerfile, &context]).arg(IMAGE).arg(&archive).output()?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     Ok(archive)

@@ -73,7 +73,8 @@ pub async fn sustained(backend: &str, url: Option<&str>) -> Result<()> {
     let of_a_raise = jobs.len() / DISTINCT;
     let rounds = 1 + ROUNDS.div_ceil(DISTINCT);
     let endless = (0..jobs.len() * rounds).map(|turn| prove(&client, &jobs[turn % jobs.len()]));
-    let mut under_way = futures::stream::iter(endless).buffered(of_a_raise * DISTINCT / 2);
+    // In any order: one that ends late must not keep the others from being replaced.
+    let mut under_way = futures::stream::iter(endless).buffer_unordered(of_a_raise * DISTINCT / 2);
     let mut ends = vec![];
     while let Some(proved) = under_way.next().await {
         proved?;
