@@ -163,19 +163,26 @@ impl Trace {
     /// Record the execution that starts in `state`. Every [`CYCLES_PER_REPORT`] cycles `observe` sees how high the
     /// tables are and may stop: a job that is too big for every device, or was cancelled, need not run to its end.
     ///
+    /// The program runs on the calling thread and takes none of rayon's: on those it would hold up, for as long as it runs, the
+    /// tables whose work waits there, and who waits for a table would be given programs to run.
+    ///
     /// # Errors
     /// If the program fails or the observer stops.
-    pub fn record(mut state: VMState, mut observe: impl FnMut(&Heights) -> ControlFlow<()> + Send) -> Result<Self, TraceError> {
+    pub fn record(mut state: VMState, mut observe: impl FnMut(&Heights) -> ControlFlow<()>) -> Result<Self, TraceError> {
         let public_input = state.public_input.iter().copied().collect();
         let program = state.program.clone();
         // Hashing the program is sequential, as long as it is; so it runs beside the execution.
-        let (recorder, program_hash) = rayon::join(
-            || {
-                let mut recorder = Recorder::new(&program);
-                recorder.run(&mut state, &mut observe).map(|()| recorder)
-            },
-            || tip5_calls::hash_program(&program),
-        );
+        let (recorder, program_hash) = std::thread::scope(|scope| {
+            let hash = || tip5_calls::hash_program(&program);
+            let hashing = std::thread::Builder::new().name("hash-program".into()).spawn_scoped(scope, hash);
+            let mut recorder = Recorder::new(&program);
+            let run = recorder.run(&mut state, &mut observe).map(|()| recorder);
+            let hashed = match hashing {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => hash(),
+            };
+            (run, hashed)
+        });
         let recorder = recorder?;
         let lookups = Lookups::count(&program_hash, &recorder.tip5);
         let heights = Heights {
@@ -456,6 +463,37 @@ mod tests {
         let error = Trace::record(state, observe).expect_err("the observer stops");
         assert!(matches!(error, TraceError::Stopped { log2_height: 17, .. }), "{error}");
         assert_eq!(seen, [1 << 16, 2 << 16]);
+    }
+
+    #[test]
+    fn programs_that_run_hold_up_no_work_of_rayon() {
+        let programs = rayon::current_num_threads() + 2;
+        let (all_run, end) = (std::sync::Barrier::new(programs + 1), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..programs {
+                scope.spawn(|| {
+                    let endless = VMState::new(
+                        triton_program!(call spin halt spin: nop recurse),
+                        PublicInput::default(),
+                        NonDeterminism::default(),
+                    );
+                    let mut reports = 0;
+                    let observe = |_: &Heights| {
+                        reports += 1;
+                        if reports == 1 {
+                            all_run.wait();
+                        }
+                        let ended = end.load(std::sync::atomic::Ordering::Relaxed) || reports > 100;
+                        if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    };
+                    assert!(matches!(Trace::record(endless, observe), Err(TraceError::Stopped { .. })));
+                });
+            }
+            // With programs on rayon's threads they would never run all at once.
+            all_run.wait();
+            assert_eq!(rayon::join(|| 1, || 2), (1, 2));
+            end.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

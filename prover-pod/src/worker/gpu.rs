@@ -19,12 +19,12 @@ use gpu_prover::prover::Stage;
 use gpu_prover::randomness::Randomness;
 use gpu_prover::trace::{Heights, Trace, TraceError};
 use prover_api::{GpuInfo, HeightPlan, ProverJob};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::{debug, error, warn};
 use triton_vm::prelude::*;
 
 use super::backend::{Cancelled, Facts, ProverBackend, Report, Traced};
 use super::boarding::{Boarding, Passenger};
+use super::hands::Hands;
 use super::heights::Limits;
 use super::kept::Kept;
 use crate::intake::body_id;
@@ -45,9 +45,7 @@ pub struct GpuBackend {
     jobs: usize,
     limits: Limits,
     inspected: Arc<Kept>,
-    /// The threads that trace and fill. Not rayon's own: what the proof on the device has for the host takes milliseconds, and would
-    /// wait there behind what another job's table has to do, with the device idle.
-    hands: Arc<ThreadPool>,
+    hands: Arc<Hands>,
 }
 
 #[derive(Debug)]
@@ -90,19 +88,17 @@ impl GpuBackend {
             plans: plans.iter().map(|&(log2, plan)| HeightPlan { log2_padded_height: log2, plan: plan_name(plan) }).collect(),
         };
         let moved = Arc::<Mutex<_>>::default();
-        let no_threads = |error: &dyn std::error::Error| GpuError::NoThreads { detail: error.to_string() };
         let gpu = Gpu {
             name: device.name().to_owned(),
             max_log2_height: plans.last().map_or(0, |&(log2, _)| log2),
             info,
             boarding: Boarding::start(upload_ahead(prover.uploader()?, Arc::clone(&moved)))
-                .map_err(|error| no_threads(&error))?,
+                .map_err(|error| GpuError::NoThreads { detail: error.to_string() })?,
             prover: Mutex::new(prover),
             lost: AtomicBool::new(false),
             moved,
         };
-        let hands = ThreadPoolBuilder::new().thread_name(|index| format!("hand-{index}")).build();
-        let hands = Arc::new(hands.map_err(|error| no_threads(&error))?);
+        let hands = Arc::new(Hands::new()?);
         Ok(Self { device: Arc::new(gpu), jobs: jobs.max(1), limits, inspected: Arc::default(), hands })
     }
 }
@@ -193,7 +189,7 @@ impl ProverBackend for GpuBackend {
     fn inspect(&self, body: &[u8], cancelled: &Cancelled) -> Result<u8, Failure> {
         let job = super::parse(body)?;
         let claim = job.claim.clone();
-        let trace = self.hands.install(|| record(job, self.limits, cancelled))?;
+        let trace = record(job, self.limits, cancelled)?;
         let log2_height = trace.heights().padded_height().ilog2() as u8;
         self.inspected.keep(body_id(body), claim, trace);
         Ok(log2_height)
@@ -205,10 +201,10 @@ impl ProverBackend for GpuBackend {
             kept
         } else {
             let job = super::parse(body)?;
-            (job.claim.clone(), self.hands.install(|| record(job, self.limits, cancelled))?)
+            (job.claim.clone(), record(job, self.limits, cancelled)?)
         };
         laps.end("trace");
-        let main = self.hands.install(|| MainTable::from_trace(&trace)).map_err(|_| Failure::TooBig {
+        let main = self.hands.fill(&trace).map_err(|_| Failure::TooBig {
             log2_padded_height: trace.heights().padded_height().ilog2() as u8,
             limit: MAX_LOG2_HEIGHT,
         })?;

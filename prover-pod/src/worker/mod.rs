@@ -7,6 +7,7 @@ mod backend;
 mod boarding;
 mod cpu;
 mod gpu;
+mod hands;
 mod heights;
 mod kept;
 mod mock;
