@@ -27,8 +27,9 @@ async fn every_transaction_ends_upgraded_exactly_once_whatever_dies() -> Result<
         summary.seconds
     );
     ensure!(summary.ended.len() == 200 && summary.unfinished().is_empty(), "{:?}", summary.unfinished());
-    // Only what was on its way to the node in the moment of one of the three reorganizations. A result may have merged several.
-    ensure!(summary.undone().len() <= 3, "{:?}", summary.undone());
+    // Only what was on its way to the node while a block was undone. A result may have merged several: the message says.
+    let (given_up, all, undone) = (summary.given_up(), summary.ended.len(), summary.undone());
+    ensure!(given_up * 50 <= all, "{given_up} of {all}: {undone:?}");
     ensure!(summary.killed == (4, 2));
     ensure!(summary.fees.is_positive());
     // An upper bound: what was proven for an upgrader that died meanwhile counts as a duplicate too.

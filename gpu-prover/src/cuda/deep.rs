@@ -6,7 +6,7 @@ use twenty_first::prelude::ModPowU32;
 use super::columns::Columns;
 use super::job::{self, AUX_BASE_COLUMNS, BATCH_COLUMN, SEGMENT_COLUMNS};
 use super::launch::{Tail, X, args};
-use super::stages::{Parts, tail};
+use super::stages::Parts;
 use crate::domain::{FRI_OFFSET, NUM_COSETS};
 use crate::error::{GpuError, ProtocolError};
 use crate::matrix::Matrix;
@@ -160,7 +160,7 @@ impl Parts<'_> {
             let zerofier = job.domains.coset_zerofier(coset);
             self.add_scaled(job.combination.part(0, 3), zerofier, job.combination_tail, table)?;
             job.ntt.evaluate(&self.launcher, self.kernels, table, table, coset, Tail::NONE)?;
-            let tail = tail(job.combined_segment_tail, zerofier + BFieldElement::new(1));
+            let tail = Tail::of(job.combined_segment_tail, zerofier + BFieldElement::new(1));
             job.ntt.evaluate(&self.launcher, self.kernels, job.combination.part(3, 6), segments, coset, tail)?;
             let out = round.codeword.slice(coset * n, n);
             self.launcher.launch(

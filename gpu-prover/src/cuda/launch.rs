@@ -4,10 +4,11 @@ use std::ffi::c_void;
 
 use cudarc::driver::sys::{CUevent_flags, CUfunction_attribute_enum as FunctionAttribute};
 use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, result};
-use triton_vm::prelude::XFieldElement;
+use triton_vm::prelude::{BFieldElement, XFieldElement};
 
 use super::air;
 use super::arena::{Arena, Region};
+use super::columns::Columns;
 use super::device::{Device, driver};
 use super::extend::ExtendKernels;
 use super::ntt::{LOG_ROWS, max_tile_bytes};
@@ -49,6 +50,11 @@ pub(crate) struct Tail {
 impl Tail {
     /// Nothing.
     pub(crate) const NONE: Self = Self { values: 0, stride: 0, length: 0, factor: 0 };
+
+    /// Short coefficients that a coset's evaluation adds, times `factor`.
+    pub(crate) fn of(values: Columns, factor: BFieldElement) -> Self {
+        Self { values: values.address(), stride: values.stride(), length: values.rows() as u64, factor: factor.raw_u64() }
+    }
 }
 
 /// What the rows pass of a transform is called with: see `RowsPass` in `ntt.cu`.

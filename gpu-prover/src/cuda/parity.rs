@@ -16,7 +16,8 @@ use twenty_first::prelude::MerkleTree;
 use super::air::{self, Kind};
 use super::columns::Columns;
 use super::job::{self, AUX_BASE_COLUMNS, words};
-use super::stages::{CudaStages, Parts, tail};
+use super::launch::Tail;
+use super::stages::{CudaStages, Parts};
 use crate::domain::{Domains, NUM_COSETS, NUM_TRACE_RANDOMIZERS};
 use crate::error::GpuError;
 use crate::main_table::MainTable;
@@ -122,7 +123,7 @@ fn transforms(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, GpuError> 
     }
     for coset in 0..NUM_COSETS {
         let out = parts.job.buffer(coset).main.part(0, columns);
-        let tail = tail(tails, parts.job.domains.coset_zerofier(coset));
+        let tail = Tail::of(tails, parts.job.domains.coset_zerofier(coset));
         parts.job.ntt.evaluate(&parts.launcher, parts.kernels, target, out, coset, tail)?;
         let got = parts.launcher.download(out.region())?;
         let by_column: Vec<&[BFieldElement]> = randomizers.iter_columns().collect();
@@ -135,7 +136,7 @@ fn transforms(parts: &mut Parts, rng: &mut StdRng) -> Result<Outcome, GpuError> 
     // And back: modulo X^n - g^n, a coefficient of the randomizer folds onto two places.
     let coset = 5;
     let out = parts.job.buffer(coset).main.part(0, columns);
-    let tail = tail(tails, parts.job.domains.coset_zerofier(coset));
+    let tail = Tail::of(tails, parts.job.domains.coset_zerofier(coset));
     parts.job.ntt.evaluate(&parts.launcher, parts.kernels, target, out, coset, tail)?;
     parts.job.ntt.interpolate_coset(&parts.launcher, parts.kernels, out, coset)?;
     let got = parts.launcher.download(out.region())?;

@@ -5,8 +5,8 @@ use triton_vm::prelude::{BFieldElement, Digest, XFieldElement};
 use super::air::{self, Kind};
 use super::columns::Columns;
 use super::job::{self, QUOTIENT_COSETS};
-use super::launch::args;
-use super::stages::{Parts, tail};
+use super::launch::{Tail, args};
+use super::stages::Parts;
 use crate::domain::NUM_COSETS;
 use crate::error::{GpuError, ProtocolError};
 use crate::randomness::RandomStreams;
@@ -44,7 +44,7 @@ impl Parts<'_> {
         self.each_coset(0..NUM_COSETS, |parts, _, coset| {
             let job = &parts.job;
             let values = job.segment_cosets[coset];
-            let tail = tail(job.segment_tail, job.domains.coset_zerofier(coset) + BFieldElement::new(1));
+            let tail = Tail::of(job.segment_tail, job.domains.coset_zerofier(coset) + BFieldElement::new(1));
             job.ntt.evaluate(&parts.launcher, parts.kernels, job.segments, values, coset, tail)?;
             parts.step("quotient evaluation")?;
             parts.hash_rows(values, parts.job.quotient_tree, coset)?;

@@ -244,7 +244,7 @@ impl Parts<'_> {
         if !job.is_cached(coset) {
             job.shared_main.set(Some(coset));
         }
-        let tail = tail(job.main_tail, job.domains.coset_zerofier(coset));
+        let tail = Tail::of(job.main_tail, job.domains.coset_zerofier(coset));
         job.ntt.evaluate(&self.launcher, self.kernels, job.main, buffer.main, coset, tail)?;
         Ok(buffer)
     }
@@ -264,7 +264,7 @@ impl Parts<'_> {
             aux.part(0, BATCH_COLUMN),
             target.part(0, BATCH_COLUMN),
             coset,
-            tail(job.aux_tail, zerofier),
+            Tail::of(job.aux_tail, zerofier),
         )?;
         // The batch randomizer's own randomizer is as long as the trace.
         let batch = target.part(BATCH_COLUMN, 3);
@@ -591,11 +591,6 @@ impl Stages for CudaStages {
         parts.step("opening")?;
         Ok(openings)
     }
-}
-
-/// Short coefficients that a coset's evaluation adds, times `factor`.
-pub(super) fn tail(values: Columns, factor: BFieldElement) -> Tail {
-    Tail { values: values.address(), stride: values.stride(), length: values.rows() as u64, factor: factor.raw_u64() }
 }
 
 pub(super) fn digest(words: &[u64]) -> Digest {

@@ -204,10 +204,7 @@ impl ProverBackend for GpuBackend {
             (job.claim.clone(), record(job, self.limits, cancelled)?)
         };
         laps.end("trace");
-        let main = self.hands.fill(&trace).map_err(|_| Failure::TooBig {
-            log2_padded_height: trace.heights().padded_height().ilog2() as u8,
-            limit: MAX_LOG2_HEIGHT,
-        })?;
+        let main = self.hands.fill(&trace, cancelled)?;
         laps.end("fill");
         debug!(log2_padded_height = main.domains().log2_padded_height(), seconds = %laps, "a table is filled");
         Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main: self.device.boarding.add(main) }))

@@ -2,13 +2,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use gpu_prover::error::{GpuError, ProtocolError};
+use gpu_prover::error::GpuError;
 use gpu_prover::main_table::MainTable;
 use gpu_prover::trace::Trace;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Padded height from which on tables are filled one after the other. Smaller ones take a tenth of a second at most, and do not
-/// wait for half of one.
+use super::backend::Cancelled;
+use crate::memory::MAX_LOG2_HEIGHT;
+use crate::scheduler::Failure;
+
+/// Padded height from which on tables are filled one after the other. Smaller ones are soon done, and do not wait for one that
+/// takes half a second.
 const LARGE: usize = 1 << 18;
 
 /// A thread for each core, not those that rayon has anyway: what the proof on the device has for the host takes milliseconds, and
@@ -34,11 +38,16 @@ impl Hands {
     /// they would all be late, each thread that waits for a part of one taking up a part of another.
     ///
     /// # Errors
-    /// The trace is too high.
-    pub(super) fn fill(&self, trace: &Trace) -> Result<MainTable, ProtocolError> {
-        let is_large = trace.heights().padded_height() >= LARGE;
-        let _turn = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
-        self.pool.install(|| MainTable::from_trace(trace))
+    /// The trace is too high, or the job was cancelled before it was its turn.
+    pub(super) fn fill(&self, trace: &Trace, cancelled: &Cancelled) -> Result<MainTable, Failure> {
+        let height = trace.heights().padded_height();
+        let _turn = (height >= LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        if cancelled.is_set() {
+            // Those who wait behind it are still wanted.
+            return Err(Failure::Prover("cancelled".to_owned()));
+        }
+        let filled = self.pool.install(|| MainTable::from_trace(trace));
+        filled.map_err(|_| Failure::TooBig { log2_padded_height: height.ilog2() as u8, limit: MAX_LOG2_HEIGHT })
     }
 }
 
@@ -48,12 +57,15 @@ mod tests {
     use gpu_prover::workloads;
 
     #[test]
-    fn small_tables_pass_large_ones() {
+    fn small_tables_pass_large_ones_and_cancelled_jobs_get_none() {
         let hands = Hands::new().expect("threads");
         let _held = hands.large.lock().expect("nobody panicked");
         let small = workloads::spin(9);
         let trace = Trace::record(small.state(), |_| std::ops::ControlFlow::Continue(())).expect("it runs");
-        let table = hands.fill(&trace).expect("a legal height");
+        let cancelled = Cancelled::default();
+        let table = hands.fill(&trace, &cancelled).expect("a legal height");
         assert_eq!(table, MainTable::from_trace(&trace).expect("a legal height"));
+        cancelled.set();
+        assert!(matches!(hands.fill(&trace, &cancelled), Err(Failure::Prover(_))), "nobody wants it");
     }
 }

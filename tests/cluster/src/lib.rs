@@ -18,12 +18,12 @@ mod programs;
 mod server;
 pub mod wait;
 
+use std::path::PathBuf;
+
 pub use node::Node;
 pub use operator::{Operator, OperatorOptions};
 pub use pods::FakePods;
 pub use programs::{Guarded, Programs, binary, cache};
-use std::path::PathBuf;
-
 pub use server::{Cluster, Tier, client};
 
 /// The folder of this package, of the checkout whose tests run: a build cache that several checkouts share may hold a binary that

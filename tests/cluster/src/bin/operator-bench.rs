@@ -158,6 +158,9 @@ async fn run(fleets: usize, shards: usize) -> Result<()> {
     row(&format!("reconcile p99, {} resizes", changed.len()), quantile(&changing, 0.99)? * 1000.0, "ms", Some(50.0));
     for (what, times) in [("resizes", &resizing), ("new fleets", &adding)] {
         let of = times.last().map_or(0.0, |(_, count)| *count);
+        if of == 0.0 {
+            continue; // too few fleets for any to be left
+        }
         row(&format!("reconcile p50, {CHANGED} {what} one after the other"), quantile(times, 0.5)? * 1000.0, "ms", None);
         row(
             &format!("reconcile p99, {CHANGED} {what} one after the other, of {of}"),
