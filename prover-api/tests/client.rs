@@ -142,6 +142,41 @@ async fn what_others_send_during_a_slow_look_is_seen() {
 }
 
 #[tokio::test]
+async fn a_pod_that_has_just_come_is_asked() {
+    let pods = pods::<2>(&proving());
+    let addresses = [0, 1].map(|pod| pods[pod].address());
+    let come = Arc::new(Mutex::new(vec![addresses[0]]));
+    let known = come.clone();
+    let resolver = Arc::new(move |_, _| {
+        let known = known.lock().unwrap().clone();
+        async move { Ok(known) }.boxed()
+    });
+    // The name would not be resolved again for an hour if nothing were to be sent.
+    let limits = Timing { resolve: Duration::from_hours(1), ..timing() };
+    let client = Client::builder().endpoints(["dns+http://pods:80"]).resolver(resolver).timing(limits).build().unwrap();
+    assert_eq!(prove(&client).await.unwrap().pod, pods[0].url);
+    pods[0].forget_jobs();
+    pods[1].set(status(JobState::Proving), None);
+    come.lock().unwrap().push(addresses[1]);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(prove(&client).await.unwrap().pod, pods[1].url);
+    assert_eq!(pods[0].requests("POST").len(), 1, "proven twice");
+}
+
+#[tokio::test]
+async fn a_pod_that_was_silent_and_is_back_is_asked() {
+    let pods = pods::<2>(&proving());
+    pods[0].script().slow_once = Some(Duration::from_millis(800));
+    let limits = Timing { ask: Duration::from_millis(400), ..timing() };
+    let client = builder(&pods).timing(limits).build().unwrap();
+    assert_eq!(prove(&client).await.unwrap().pod, pods[1].url, "the other is not waited for");
+    pods[1].forget_jobs();
+    pods[0].set(status(JobState::Proving), None);
+    assert_eq!(prove(&client).await.unwrap().pod, pods[0].url);
+    assert_eq!(pods[1].requests("POST").len(), 1, "proven twice");
+}
+
+#[tokio::test]
 async fn pods_that_are_not_up_are_not_among_the_first_two() {
     let mut pods = pods::<4>(&proving());
     pods[0].kill();
@@ -156,7 +191,7 @@ async fn who_does_not_answer_is_waited_for_once() {
     let lost = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let lost_url = format!("http://{}", lost.local_addr().unwrap());
     let pod = FakePod::start(proving());
-    let limits = Timing { ask: Duration::from_millis(600), ..timing() };
+    let limits = Timing { ask: Duration::from_millis(1500), ..timing() };
     let both = [lost_url.clone(), pod.url.clone()];
     let client = Client::builder().endpoints(both).timing(limits).build().unwrap();
     let started = Instant::now();

@@ -87,6 +87,8 @@ pub struct Endpoints {
 struct State {
     known: Arc<[Endpoint]>,
     resolved: Option<Instant>,
+    /// Some name did not resolve then.
+    failed: bool,
     /// When it became another set of pods.
     moved: Option<Instant>,
 }
@@ -111,22 +113,30 @@ impl Endpoints {
         })
     }
 
-    fn fresh(&self) -> Option<Arc<[Endpoint]>> {
+    fn known_since(&self, most: Duration) -> Option<Arc<[Endpoint]>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = self.sources.iter().all(|source| matches!(source, Source::Fixed(_)));
-        let fresh = state.resolved.is_some_and(|at| fixed || at.elapsed() < self.every);
+        // Who asks a name server that does not answer waits for seconds: not each job does.
+        let most = if state.failed { self.every } else { most.min(self.every) };
+        let fresh = state.resolved.is_some_and(|at| fixed || at.elapsed() < most);
         fresh.then(|| state.known.clone())
     }
 
-    /// The pods as of now. Names that do not resolve at the moment keep the addresses that they had.
+    /// The pods. Names that do not resolve at the moment keep the addresses that they had.
     pub async fn current(&self) -> Arc<[Endpoint]> {
-        if let Some(known) = self.fresh() {
+        self.within(self.every).await
+    }
+
+    /// The pods as of so long ago at most, as far as the name server answers.
+    pub async fn within(&self, most: Duration) -> Arc<[Endpoint]> {
+        if let Some(known) = self.known_since(most) {
             return known;
         }
         let _one_at_a_time = self.resolving.lock().await;
-        if let Some(known) = self.fresh() {
+        if let Some(known) = self.known_since(most) {
             return known;
         }
+        let mut failed = false;
         let old = self.state.lock().unwrap_or_else(PoisonError::into_inner).known.clone();
         let old_by_name: HashMap<_, _> = old.iter().map(|endpoint| (endpoint.name.clone(), endpoint)).collect();
         let mut new: Vec<Endpoint> = Vec::new();
@@ -147,6 +157,7 @@ impl Endpoints {
                         }
                     }
                     Err(error) => {
+                        failed = true;
                         tracing::warn!(%host, %error, "the name of the prover pods does not resolve; keeping the addresses that were");
                         new.extend(old.iter().filter(|endpoint| endpoint.base.contains(host.as_str())).cloned());
                     }
@@ -160,7 +171,7 @@ impl Endpoints {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = if names(&old) == names(&known) { state.moved } else { Some(now) };
-        *state = State { known: known.clone(), resolved: Some(now), moved };
+        *state = State { known: known.clone(), resolved: Some(now), failed, moved };
         known
     }
 
@@ -282,10 +293,11 @@ mod tests {
         let wait = || tokio::time::sleep(Duration::from_millis(25));
         wait().await;
         assert_eq!(names(&endpoints.current().await), names(&first), "no answer is not an empty answer");
+        assert_eq!(names(&endpoints.within(Duration::ZERO).await), names(&first));
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "who does not answer is not asked by each job");
         wait().await;
         assert_eq!(names(&endpoints.current().await), ["http://10.0.0.2:80", "http://10.0.0.3:80"]);
-        wait().await;
-        assert!(endpoints.current().await.is_empty());
+        assert!(endpoints.within(Duration::ZERO).await.is_empty(), "fresher than usual");
     }
 
     #[tokio::test]

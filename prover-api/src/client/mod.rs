@@ -119,8 +119,8 @@ pub struct Timing {
     pub resolve: Duration,
     /// How long a job may find no pod that takes it.
     pub patience: Duration,
-    /// How long a pod that did not answer at all is asked only when no other can be: its node may be lost, and each job would wait
-    /// for it anew.
+    /// How long a pod that did not answer at all is waited for only when no other can be asked: its node may be lost, and each job
+    /// would wait for it anew. Beside others it has a tenth of a second.
     pub shun: Duration,
 }
 

@@ -19,9 +19,13 @@ use crate::{JobId, JobState, JobStatus, Problem, ProblemType, proof};
 /// Where clients meet that want the same proof: this many pods, the first in the order of the job, are asked for it by each.
 const MEETING: usize = 2;
 
-/// A look that took longer is repeated before a job is sent anew, so many looks at most.
+/// Nothing that is known of the pods may be older when a job is sent anew: neither who they are nor what they said. So a look that
+/// took longer is repeated, so many looks at most.
 const STALE: Duration = Duration::from_millis(200);
 const LOOKS: usize = 3;
+
+/// How long a pod that did not answer lately is waited for beside others: long enough for one that is there again.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// How long after a change of the pods a job is looked for on all of them. An upgrade that began before it is over by then.
 const UNSETTLED: Duration = Duration::from_mins(30);
@@ -94,9 +98,7 @@ enum Target {
 impl Run<'_> {
     async fn run(mut self) -> Result<Proved, ClientError> {
         loop {
-            let pods = self.order(&self.shared.endpoints.current().await);
-            let target = self.find(&pods).await?;
-            let proved = match target {
+            let proved = match self.find().await? {
                 Target::Fetch(pod) => self.fetch(&pod).await?,
                 Target::Send(pod) => self.send(&pod).await?,
                 Target::TooBig { silent } if self.ledger.nobody_admits(silent) => {
@@ -104,7 +106,7 @@ impl Run<'_> {
                     return Err(ClientError::TooBig { log2_padded_height, over_own_limit: false });
                 }
                 Target::None | Target::TooBig { .. } => {
-                    self.pause(&pods).await?;
+                    self.pause().await?;
                     None
                 }
             };
@@ -132,16 +134,23 @@ impl Run<'_> {
     }
 
     /// Where to go now. What was seen of the pods must not be old when the job is sent: meanwhile another client may have sent it
-    /// to another of them. A pod that is just starting or has just ended can hold up a look by seconds.
-    async fn find(&mut self, pods: &[Endpoint]) -> Result<Target, ClientError> {
-        for _ in 1..LOOKS {
+    /// to another of them, or to one that was not there yet. A pod that is just starting or has just ended can hold up a look by
+    /// seconds.
+    async fn find(&mut self) -> Result<Target, ClientError> {
+        let mut look = 0;
+        loop {
+            look += 1;
             let began = Instant::now();
-            let (target, is_new) = self.look(pods).await?;
-            if !is_new || began.elapsed() < STALE {
+            let pods = self.order(&self.shared.endpoints.within(STALE).await);
+            let (target, is_new) = self.look(&pods).await?;
+            if !is_new || began.elapsed() < STALE || look == LOOKS {
+                if is_new {
+                    let asked = pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>().join(" ");
+                    tracing::debug!(job = %self.id, asked, look, "nobody has it");
+                }
                 return Ok(target);
             }
         }
-        Ok(self.look(pods).await?.0)
     }
 
     /// Asks the first two for the job and all for their capacity, as far as needed. Those that cannot have it, because they are not
@@ -154,9 +163,10 @@ impl Run<'_> {
         if left == 0 && !pods.is_empty() {
             return Err(self.nowhere_left());
         }
-        let mut ready: Vec<_> = pods.iter().filter(|pod| available(pod) == Availability::Now).cloned().collect();
-        if !ready.iter().all(|pod| self.shared.is_shunned(&pod.name)) {
-            ready.retain(|pod| !self.shared.is_shunned(&pod.name));
+        let askable = pods.iter().filter(|pod| available(pod) == Availability::Now).cloned();
+        let (mut shunned, mut ready): (Vec<_>, Vec<_>) = askable.partition(|pod| self.shared.is_shunned(&pod.name));
+        if ready.is_empty() {
+            std::mem::swap(&mut ready, &mut shunned);
         }
         let waits_for_busy =
             pods.iter().any(|pod| matches!(available(&pod), Availability::At(_)) && !self.ledger.is_silent(&pod.name));
@@ -167,7 +177,7 @@ impl Run<'_> {
             if wanted == 0 {
                 break;
             }
-            views.extend(self.ask(&rest[..wanted], true).await);
+            views.extend(self.ask(&rest[..wanted], true, Duration::MAX).await);
         }
         let rest = &ready[views.len()..];
         let mut choice = choose(&views, &self.need());
@@ -175,10 +185,20 @@ impl Run<'_> {
         let found = |choice: Choice| matches!(choice, Choice::Fetch(_) | Choice::Join(_));
         let moved = !found(choice) && self.shared.endpoints.moved_within(UNSETTLED);
         if (full || moved) && !rest.is_empty() {
-            views.extend(self.ask(rest, moved).await);
+            views.extend(self.ask(rest, moved, Duration::MAX).await);
             let wider = choose(&views, &self.need());
             if full || found(wider) {
                 choice = wider;
+            }
+        }
+        // Other clients may have found them back, and have sent the job there.
+        if !found(choice) && !shunned.is_empty() {
+            let glances = self.ask(&shunned, true, GLANCE).await;
+            let other = choose(&glances, &self.need());
+            if found(other) || matches!(choice, Choice::Nowhere) {
+                views.extend(glances);
+                ready.extend(shunned);
+                choice = choose(&views, &self.need());
             }
         }
         Ok(match choice {
@@ -199,7 +219,8 @@ impl Run<'_> {
         Target::TooBig { silent: said_no < left }
     }
 
-    async fn ask(&mut self, pods: &[Endpoint], for_the_job: bool) -> Vec<View> {
+    /// Asks these pods. Who does not answer within `most` is not held to have been asked.
+    async fn ask(&mut self, pods: &[Endpoint], for_the_job: bool, most: Duration) -> Vec<View> {
         let shared = self.shared;
         let id = self.id;
         let answers = join_all(pods.iter().map(|endpoint| async move {
@@ -210,11 +231,16 @@ impl Run<'_> {
                 }
                 pod.status(id).await.ok().map(|status| status.state)
             };
-            tokio::join!(state, shared.capacity(endpoint))
+            let answer = async { tokio::join!(state, shared.capacity(endpoint)) };
+            tokio::time::timeout(most, answer).await.ok()
         }))
         .await;
         let mut views = Vec::with_capacity(pods.len());
-        for (pod, (held, capacity)) in pods.iter().zip(answers) {
+        for (pod, answer) in pods.iter().zip(answers) {
+            let Some((held, capacity)) = answer else {
+                views.push(View::default());
+                continue;
+            };
             // What it was done with counts as unknown to it, or it would be asked in vain for ever.
             let held = held.filter(|&state| state != JobState::Done || !self.without_proof.contains(&*pod.name));
             let capacity = match capacity {
@@ -297,7 +323,8 @@ impl Run<'_> {
         }
     }
 
-    async fn pause(&mut self, pods: &[Endpoint]) -> Result<(), ClientError> {
+    async fn pause(&mut self) -> Result<(), ClientError> {
+        let pods = self.shared.endpoints.current().await;
         let waited = self.waiting_since.elapsed();
         if waited >= self.shared.timing.patience {
             let last = match self.ledger.last() {

@@ -123,7 +123,7 @@ impl Proofs {
     pub fn read(kept: &Kept) -> Result<Self> {
         let mut proofs = Self::default();
         for (pod, lines) in kept.lines("prover")? {
-            for Line { time, message, job } in lines.iter().filter_map(|line| Line::parse(line)) {
+            for Line { time, message, job, .. } in lines.iter().filter_map(|line| Line::parse(line)) {
                 let Some(job) = job else {
                     if message == "drained" {
                         proofs.left.insert(pod.clone(), time);
@@ -147,11 +147,12 @@ impl Proofs {
         }
         for (pod, lines) in kept.lines("upgrader")? {
             proofs.upgrades += lines.iter().filter(|line| line.contains("Successfully handled proof upgrade")).count();
-            for Line { time, message, job } in lines.iter().filter_map(|line| Line::parse(line)) {
+            for Line { time, message, job, pods } in lines.iter().filter_map(|line| Line::parse(line)) {
                 let Some(job) = job else { continue };
                 if message == "proof is there" {
                     proofs.received.insert(job.clone());
                 }
+                let message = pods.map_or_else(|| message.clone(), |pods| format!("{message} ({pods})"));
                 proofs.said.entry(job).or_default().push((time, pod.clone(), message));
             }
         }
@@ -193,6 +194,8 @@ struct Line {
     time: String,
     message: String,
     job: Option<String>,
+    /// Whom a client asked, or sent it to.
+    pods: Option<String>,
 }
 
 impl Line {
@@ -201,6 +204,11 @@ impl Line {
         // The upgrader has its fields in an object of their own.
         let fields = if value["fields"].is_object() { &value["fields"] } else { &value };
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        Some(Self { time: text(&value["timestamp"])?, message: text(&fields["message"])?, job: text(&fields["job"]) })
+        Some(Self {
+            time: text(&value["timestamp"])?,
+            message: text(&fields["message"])?,
+            job: text(&fields["job"]),
+            pods: text(&fields["asked"]).or_else(|| text(&fields["pod"])),
+        })
     }
 }

@@ -92,9 +92,9 @@ async fn life(machine: &Machine) -> Result<()> {
 
 /// Creates or changes the fleet.
 fn fleet(kit: &Kit<'_>, shards: u32, address: &str) -> Result<()> {
-    // Each proof's claim is in the log of the upgrader that received it, at this level.
+    // Each proof's claim is in the log of the upgrader that received it, at this level, and whom it was asked of.
     let log = json!({ "containers": [{ "name": "upgrader", "env": [
-        { "name": "RUST_LOG", "value": "info,upgrader=debug" },
+        { "name": "RUST_LOG", "value": "info,upgrader=debug,prover_api=debug" },
         // Long enough that deaths come in the middle of proofs.
         { "name": "UPGRADER_MOCK_PROOF_TIME", "value": "2s" },
     ] }] });
