@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use neptune_consensus::transaction::TransactionProof;
+use neptune_consensus::transaction::{Transaction, TransactionProof};
 use neptune_consensus::type_scripts::native_currency_amount::NativeCurrencyAmount;
 use neptune_mutator_set::removal_record::absolute_index_set::AbsoluteIndexSet;
 use upgrader::{Shard, TxId};
 
-use crate::devnode::Fault;
+use crate::devnode::{Chain, Fault};
 use crate::upgraders::{self, Fleet, Upgrader};
 
 /// What happens while one batch of transactions is upgraded.
@@ -82,6 +82,9 @@ pub struct Summary {
     pub proofs: usize,
     /// Upgraders and pods killed.
     pub killed: (usize, usize),
+    /// Results that the node took although they are synced to a block that it has just undone: they came in the milliseconds between
+    /// its answer which tip it has and the reorganization's end. Their inputs are locked until the node forgets them.
+    pub stuck: BTreeSet<TxId>,
     /// Seconds in all.
     pub seconds: f64,
 }
@@ -140,7 +143,10 @@ pub async fn run(scenario: &Scenario, mut say: impl FnMut(String)) -> Result<Sum
 
     for (number, wave) in scenario.waves.iter().enumerate() {
         if wave.reorganize > 0 {
+            // Blocks are minutes apart: what came before one is answered before the next, and before anybody sends anew.
+            fleet.node.answered().await;
             fleet.node.chain().reorganize(wave.reorganize)?;
+            fleet.node.answered().await;
             say(format!("reorganization: {} block(s) undone, the node clears its mempool", wave.reorganize));
         }
         fleet.node.fault((0..wave.faults).map(|i| match i % 3 {
@@ -197,6 +203,7 @@ pub async fn run(scenario: &Scenario, mut say: impl FnMut(String)) -> Result<Sum
                 summary.fees += fee.utxo.get_native_currency_amount();
             }
         }
+        summary.stuck.extend(stuck(&fleet));
         fleet.node.chain().mine(usize::MAX)?;
     }
 
@@ -239,21 +246,25 @@ fn send(fleet: &Fleet, count: usize) -> Result<Vec<(TxId, AbsoluteIndexSet)>> {
 /// Transactions of the mempool that spend this, and where each stands.
 fn spenders(fleet: &Fleet, input: AbsoluteIndexSet) -> Vec<(TxId, Place)> {
     let chain = fleet.node.chain();
-    let tip = chain.recent().tip_mutator_set_hash();
     let found = chain.mempool().with_matching_absolute_index_sets(&[input].into());
-    found
-        .iter()
-        .map(|(kernel, _)| {
-            let txid = upgrader::node::txid_of(kernel);
-            let single = chain.transaction(txid).is_some_and(|found| matches!(found.proof, TransactionProof::SingleProof(_)));
-            let place = match single {
-                true if kernel.mutator_set_hash == tip => Place::Tip,
-                true if !chain.has_mutator_set(kernel.mutator_set_hash) => Place::Undone,
-                _ => Place::Elsewhere,
-            };
-            (txid, place)
-        })
-        .collect()
+    let found = found.iter().map(|(kernel, _)| upgrader::node::txid_of(kernel));
+    found.filter_map(|txid| Some((txid, place(&chain, chain.transaction(txid)?)))).collect()
+}
+
+fn place(chain: &Chain, transaction: &Transaction) -> Place {
+    let synced_to = transaction.kernel.mutator_set_hash;
+    match transaction.proof {
+        TransactionProof::SingleProof(_) if synced_to == chain.recent().tip_mutator_set_hash() => Place::Tip,
+        TransactionProof::SingleProof(_) if !chain.has_mutator_set(synced_to) => Place::Undone,
+        _ => Place::Elsewhere,
+    }
+}
+
+/// Transactions of the mempool that nobody can update.
+fn stuck(fleet: &Fleet) -> Vec<TxId> {
+    let chain = fleet.node.chain();
+    let all = chain.mempool().fee_density_iter().map(|(txid, _)| TxId::from(txid));
+    all.filter(|txid| chain.transaction(*txid).is_some_and(|found| place(&chain, found) == Place::Undone)).collect()
 }
 
 /// What the upgrader of the transaction's shard says why it does nothing for it. It needs a look at the mempool first.

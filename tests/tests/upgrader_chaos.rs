@@ -18,9 +18,10 @@ async fn every_transaction_ends_upgraded_exactly_once_whatever_dies() -> Result<
     };
     let summary = run(&scenario, |line| println!("{line}")).await?;
     println!(
-        "{} given up with a reason in {} results, {} claims, {} proofs, {} duplicates, {:.1} s",
+        "{} given up with a reason in {} results of {} stuck ones, {} claims, {} proofs, {} duplicates, {:.1} s",
         summary.given_up(),
         summary.undone().len(),
+        summary.stuck.len(),
         summary.claims,
         summary.proofs,
         summary.duplicates(),

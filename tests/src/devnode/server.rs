@@ -1,8 +1,8 @@
 //! The dev node on the wire.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use axum::Router;
@@ -15,7 +15,9 @@ use neptune_rpc_api::api::ops::{Namespace, RpcMethods};
 use neptune_rpc_api::api::rpc::RpcApi;
 use neptune_rpc_api::api::server::router::RpcRouter;
 use neptune_rpc_api::model::json::{JsonError, JsonRequest, JsonResponse};
+use parking_lot::{FairMutex, FairMutexGuard};
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 
 use super::chain::Chain;
@@ -26,7 +28,8 @@ const MAX_BODY_BYTES: usize = 120 << 20;
 
 /// Chain, counters and what is shown of them.
 pub(super) struct Inner {
-    chain: Mutex<Chain>,
+    /// In the order of those who come, as a node's lock: a test that commands it again and again keeps no answer waiting.
+    chain: FairMutex<Chain>,
     /// Height at which the shown tip is held, plus one; zero: the true tip is shown.
     stale: AtomicU64,
     accepted: AtomicUsize,
@@ -34,8 +37,8 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn chain(&self) -> MutexGuard<'_, Chain> {
-        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn chain(&self) -> FairMutexGuard<'_, Chain> {
+        self.chain.lock()
     }
 
     pub(super) fn shown_height(&self) -> u64 {
@@ -55,6 +58,8 @@ impl Inner {
 struct Shared {
     router: RpcRouter,
     faults: Faults,
+    /// Held while a question is being answered.
+    asked: RwLock<()>,
 }
 
 /// A running dev node. Dropping it stops it.
@@ -74,7 +79,7 @@ impl DevNode {
         let listener = TcpListener::bind(address).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let inner = Arc::new(Inner {
-            chain: Mutex::new(chain),
+            chain: FairMutex::new(chain),
             stale: AtomicU64::new(0),
             accepted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -82,7 +87,7 @@ impl DevNode {
         let api: Arc<dyn RpcApi> = inner.clone();
         let modules = [Namespace::Node, Namespace::Chain, Namespace::Archival, Namespace::Mempool, Namespace::Wallet];
         let router = RpcMethods::new_router(api, HashSet::from(modules));
-        let shared = Arc::new(Shared { router, faults: Faults::default() });
+        let shared = Arc::new(Shared { router, faults: Faults::default(), asked: RwLock::default() });
         let routes =
             Router::new().route("/", post(answer)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared.clone());
         let server = tokio::spawn(async move {
@@ -98,8 +103,13 @@ impl DevNode {
     }
 
     /// The chain, to look at and to command. Answers wait while the guard lives.
-    pub fn chain(&self) -> MutexGuard<'_, Chain> {
+    pub fn chain(&self) -> FairMutexGuard<'_, Chain> {
         self.inner.chain()
+    }
+
+    /// Waits until all who have asked so far are answered.
+    pub async fn answered(&self) {
+        drop(self.shared.asked.write().await);
     }
 
     /// The next answers go wrong.
@@ -137,6 +147,7 @@ async fn answer(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         Some(Fault::Delay(pause)) => tokio::time::sleep(pause).await,
         Some(Fault::Truncate | Fault::Drip(_)) | None => {}
     }
+    let asked = shared.asked.read().await;
     let response = match serde_json::from_slice::<JsonRequest>(&body) {
         Ok(request) => match shared.router.dispatch(&request.method, request.params).await {
             Ok(result) => JsonResponse::success(request.id, result),
@@ -144,6 +155,7 @@ async fn answer(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         },
         Err(_) => JsonResponse::error(None, JsonError::ParseError),
     };
+    drop(asked);
     let Ok(text) = serde_json::to_vec(&response) else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let json = [(header::CONTENT_TYPE, "application/json")];
     match fault {
