@@ -115,12 +115,13 @@ pub struct Timing {
     pub poll: Duration,
     /// How long a pod that has the job may be unreachable before the job goes elsewhere.
     pub resume: Duration,
-    /// Between resolutions of DNS names.
+    /// Between resolutions of DNS names. A job that is to be sent anew has them resolved after a fifth of a second, too, unless the
+    /// last attempt failed.
     pub resolve: Duration,
     /// How long a job may find no pod that takes it.
     pub patience: Duration,
     /// How long a pod that did not answer at all is waited for only when no other can be asked: its node may be lost, and each job
-    /// would wait for it anew. Beside others it has a tenth of a second.
+    /// would wait for it anew. Beside others it has a tenth of a second, when the job would be sent anew otherwise.
     pub shun: Duration,
 }
 
