@@ -83,6 +83,9 @@ pub enum FromWorker {
         job: JobId,
         /// log2 of the padded height.
         log2_padded_height: u8,
+        /// Whether the worker has kept the trace, for the proof.
+        #[serde(default)]
+        kept: bool,
     },
     /// The trace is complete; in a slot, proving begins.
     Traced {

@@ -401,11 +401,11 @@ impl Service {
                     }
                 });
             }
-            FromWorker::Inspected { job, log2_padded_height } => {
+            FromWorker::Inspected { job, log2_padded_height, kept } => {
                 info!(%job, %worker, log2_padded_height, "job: height known");
                 self.metrics().padded_heights.observe(f64::from(log2_padded_height));
                 self.with(|state, now, effects| {
-                    state.scheduler.inspected(now, worker, job, log2_padded_height, effects);
+                    state.scheduler.inspected(now, worker, job, log2_padded_height, kept, effects);
                 });
             }
             FromWorker::Stage { job, stage, progress } => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prover_api::JobId;
 
 use super::admission::Admission;
+use super::home::{Homes, LOOK_AHEAD};
 use super::job::{Job, Phase};
 use super::routing::Why;
 use super::state::{Place, Scheduler, place};
@@ -16,22 +17,28 @@ impl Scheduler {
     pub(super) fn pump(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if !self.is_draining() {
             self.fill_slots(now, effects);
-            self.fill_lanes(effects);
+            self.fill_lanes(now, effects);
         }
     }
 
     /// Gives each free slot to the first job in order that may run there.
     fn fill_slots(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while let Some((job, worker)) = self.next_start() {
+        while let Some((job, worker)) = self.next_start(now) {
             self.start(now, job, worker, effects);
         }
     }
 
     /// The next job to get a slot, and where. A job that must wait for memory holds back all behind it: smaller jobs of less
     /// priority would otherwise pass it for ever.
-    fn next_start(&self) -> Option<(JobId, WorkerId)> {
+    fn next_start(&self, now: Time) -> Option<(JobId, WorkerId)> {
         let mut free: Vec<WorkerId> =
             self.workers.iter().filter(|(_, worker)| worker.has_free_slot()).map(|(&id, _)| id).collect();
+        if free.is_empty() {
+            return None;
+        }
+        let is_gpu = |&id: &WorkerId| self.backend(id) == Some(Backend::Gpu);
+        // Where one is at home does not matter to the CPU, which is free most of the time.
+        let mut homes = if free.iter().any(is_gpu) { self.homes(now) } else { Homes::default() };
         for &(_, _, id) in &self.waiting {
             if free.is_empty() {
                 return None;
@@ -41,7 +48,10 @@ impl Scheduler {
                 // Nor may the CPU begin with one behind it: it may turn out to be the CPU's.
                 free.retain(|worker| self.workers.get(worker).is_some_and(|worker| worker.backend != Backend::Cpu));
             }
-            let Some(worker) = self.best_worker(job, &free) else { continue };
+            let Some(worker) = self.best_worker(job, &free, &homes) else {
+                homes.pass(self, job);
+                continue;
+            };
             return match job.log2_padded_height {
                 Some(height) if self.admit(id, worker, height, job.attempts > 0) == Admission::Wait => None,
                 _ => Some((id, worker)),
@@ -50,27 +60,28 @@ impl Scheduler {
         None
     }
 
-    /// Where among `free` the job should run: not where it failed if there is another place, where its trace is, where its
+    /// Where among `free` the job should run: not where it failed if there is another place, where it is at home, where its
     /// inspection runs, else the first.
-    fn best_worker(&self, job: &Job, free: &[WorkerId]) -> Option<WorkerId> {
-        let eligible: Vec<WorkerId> = free.iter().copied().filter(|&id| self.is_eligible(job, id)).collect();
+    fn best_worker(&self, job: &Job, free: &[WorkerId], homes: &Homes) -> Option<WorkerId> {
+        let eligible: Vec<WorkerId> =
+            free.iter().copied().filter(|&id| self.is_eligible(job, id) && homes.may_take(self, job, id)).collect();
         let elsewhere_exists = self
             .workers
             .iter()
             .any(|(&id, worker)| job.avoid.is_some() && job.avoid != Some(id) && worker.usable() && self.is_eligible(job, id));
         let usable = |id: &WorkerId| !(elsewhere_exists && job.avoid == Some(*id));
-        let preferred = [job.traced_on, job.phase.worker()].into_iter().flatten().find(|id| eligible.contains(id));
+        let preferred = [self.home_of(job), job.phase.worker()].into_iter().flatten().find(|id| eligible.contains(id));
         preferred.filter(usable).or_else(|| eligible.into_iter().find(usable))
     }
 
     /// Whether the job may go to that worker. Whoever is free may look at one whose height nobody knows, unless its caller wants
     /// no GPU.
-    fn is_eligible(&self, job: &Job, id: WorkerId) -> bool {
+    pub(super) fn is_eligible(&self, job: &Job, id: WorkerId) -> bool {
         let Some(worker) = self.workers.get(&id) else { return false };
         match (self.route_of(job), job.log2_padded_height) {
             (Some(Ok(route)), Some(height)) => route.backend == worker.backend && height <= self.largest_on(worker),
             (Some(Err(_)), _) => false,
-            _ => !(job.body().force_cpu && worker.backend == Backend::Gpu && self.room().cpu.is_some()),
+            _ => !(job.body().force_cpu && worker.backend == Backend::Gpu && self.room.cpu.is_some()),
         }
     }
 
@@ -79,14 +90,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.slot = Some(worker_id);
         job.timings.started = Some(now);
-        let elsewhere = [job.traced_on, job.phase.worker()].into_iter().flatten().find(|&other| other != worker_id);
-        if let Some(other) = elsewhere {
-            // The trace or inspection is on a worker whose slots are taken: do it again here rather than wait.
-            job.traced_on = None;
-            job.phase = Phase::Idle;
-            effects.push(Effect::Discard { worker: other, job: id });
-            self.release_lane(other, id);
-        }
+        self.move_to(worker_id, id, effects);
         if let Some(worker) = self.workers.get_mut(&worker_id) {
             worker.running.insert(id);
         }
@@ -142,14 +146,17 @@ impl Scheduler {
 
     /// Work outside the slots: trace the next jobs ahead, and learn the height of each waiting job, so that one too big is refused
     /// at once and not when its turn comes. A worker traces fewer jobs at once than it has lanes: one is always left for heights.
-    fn fill_lanes(&mut self, effects: &mut Vec<Effect>) {
+    fn fill_lanes(&mut self, now: Time, effects: &mut Vec<Effect>) {
         loop {
-            let lanes: Vec<WorkerId> =
+            let mut lanes: Vec<WorkerId> =
                 self.workers.iter().filter(|(_, worker)| worker.has_free_lane()).map(|(&id, _)| id).collect();
             let mut found = false;
-            // One for each worker in turn, so that the queue's head spreads over the devices.
+            // One for each worker in turn, so that the queue's head spreads over the devices; whoever has least to do is first.
+            let loads = self.loads(now);
+            let load = |lane: &WorkerId| loads.get(lane).copied().unwrap_or_default();
+            lanes.sort_by(|a, b| load(a).total_cmp(&load(b)));
             for lane in lanes {
-                let next = match self.next_to_trace(lane, effects) {
+                let next = match self.next_to_trace(now, lane, effects) {
                     Some(id) => Some((id, Phase::TracingAhead(lane))),
                     None => self.next_unknown(lane).map(|id| (id, Phase::Inspecting(lane))),
                 };
@@ -188,7 +195,7 @@ impl Scheduler {
 
     /// The first waiting job that should be traced ahead on `lane`, while the worker's share and the host's memory have room for it.
     /// Traces of jobs further behind make room: the device would have to wait for the urgent one's otherwise.
-    fn next_to_trace(&mut self, lane: WorkerId, effects: &mut Vec<Effect>) -> Option<JobId> {
+    fn next_to_trace(&mut self, now: Time, lane: WorkerId, effects: &mut Vec<Effect>) -> Option<JobId> {
         let worker = self.workers.get(&lane)?;
         let is_traced = |id: &&JobId| self.jobs.get(id).is_some_and(|job| job.phase == Phase::TracingAhead(lane));
         if worker.max_ahead_bytes == 0 || worker.lanes.iter().filter(is_traced).count() + 1 >= worker.max_lanes {
@@ -198,7 +205,14 @@ impl Scheduler {
             let untouched = job.phase == Phase::Idle && job.traced_on.is_none() && job.log2_padded_height.is_some();
             untouched && job.avoid != Some(lane) && self.is_eligible(job, lane)
         };
-        let next = self.waiting.iter().find(|(_, _, id)| self.jobs.get(id).is_some_and(is_ready)).copied()?;
+        let mut homes = self.homes(now);
+        let next = self.waiting.iter().take(LOOK_AHEAD).find(|(_, _, id)| {
+            let Some(job) = self.jobs.get(id) else { return false };
+            let may = is_ready(job) && homes.may_take(self, job, lane);
+            homes.pass(self, job);
+            may
+        });
+        let next = *next?;
         let bytes = self.memory.ahead_bytes(self.jobs.get(&next.2)?.log2_padded_height?);
         let mut ahead = self.ahead_on(lane);
         let mut held: u64 = ahead.iter().map(|&(_, bytes)| bytes).sum();
@@ -243,6 +257,20 @@ impl Scheduler {
         }
     }
 
+    /// What another worker has of the job or does for it, waiting to be asked or with its slots taken, is done again on this one.
+    fn move_to(&mut self, worker: WorkerId, id: JobId, effects: &mut Vec<Effect>) {
+        let to_gpu = self.backend(worker) == Some(Backend::Gpu);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let elsewhere = [job.traced_on, job.phase.worker(), job.home].into_iter().flatten().find(|&other| other != worker);
+        job.home = to_gpu.then_some(worker);
+        if let Some(other) = elsewhere {
+            job.traced_on = None;
+            job.phase = Phase::Idle;
+            effects.push(Effect::Discard { worker: other, job: id });
+            self.release_lane(other, id);
+        }
+    }
+
     /// Forgets a trace that is held or made ahead of a slot.
     fn drop_trace(&mut self, id: JobId, effects: &mut Vec<Effect>) {
         self.reserved.remove(&id);
@@ -255,12 +283,14 @@ impl Scheduler {
             _ => None,
         };
         let Some(worker) = job.traced_on.take().or(lane) else { return };
+        job.home = None;
         self.release_lane(worker, id);
         effects.push(Effect::Discard { worker, job: id });
         effects.push(Effect::Changed { job: id });
     }
 
     fn occupy_lane(&mut self, lane: WorkerId, id: JobId, phase: Phase, effects: &mut Vec<Effect>) {
+        self.move_to(lane, id, effects);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         self.unknown.remove(&place(id, job));
         job.phase = phase;

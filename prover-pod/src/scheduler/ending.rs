@@ -42,6 +42,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.attempts += 1;
         job.avoid = Some(worker);
+        job.home = None;
         if job.attempts >= self.config.max_attempts {
             self.fail_body(now, id, failure, effects);
         } else {
@@ -64,6 +65,7 @@ impl Scheduler {
         job.attempts = 0;
         job.avoid = None;
         job.log2_padded_height = None;
+        job.home = None;
         job.phase = Phase::Idle;
         self.body_bytes -= body.bytes;
         for interest in callers {

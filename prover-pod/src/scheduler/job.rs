@@ -78,6 +78,8 @@ pub(super) struct Job {
     pub slot: Option<WorkerId>,
     /// The worker that holds a finished trace.
     pub traced_on: Option<WorkerId>,
+    /// The GPU's worker that looks at the job or traces it, or has its trace or table from that.
+    pub home: Option<WorkerId>,
     pub log2_padded_height: Option<u8>,
     /// What its first caller says that it is for.
     pub kind: JobKind,

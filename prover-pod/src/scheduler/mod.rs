@@ -7,7 +7,8 @@
 //! - The claim is the identity of a job: one job runs once, however many callers want it. A caller attaches with an
 //!   [`Interest`]; when the last interest goes, so does the job, at whatever stage it is.
 //! - Five priorities, first in first out inside one, non-preemptive, no reserved slot. A job has the highest priority of its
-//!   callers. The head of the queue gets the next free slot, also when a lower one is traced already.
+//!   callers. The head of the queue gets the next free slot, also when a lower one is traced already; of several GPUs, the next
+//!   of that which has its trace, unless another would be sooner.
 //! - Only verified proofs are cached. Failures and cancellations are not; a caller that attached with another body gets a run
 //!   of its own body when the first fails.
 //! - A job whose worker is lost is retried once, elsewhere if there is an elsewhere, then fails typed.
@@ -18,6 +19,7 @@ mod cache;
 mod dispatch;
 mod ending;
 mod estimate;
+mod home;
 mod job;
 mod reports;
 mod routing;

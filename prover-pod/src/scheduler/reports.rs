@@ -11,6 +11,7 @@ impl Scheduler {
     /// The pod starts a worker: jobs for its kind of prover wait for it.
     pub fn expect_worker(&mut self, id: WorkerId, backend: Backend) {
         self.workers.entry(id).or_insert_with(|| Worker::expected(backend, &self.config));
+        self.workers_changed();
     }
 
     /// A worker process is up and has passed its self-test.
@@ -19,6 +20,7 @@ impl Scheduler {
         worker.take(offer, &self.config);
         worker.up = true;
         worker.failed_starts = 0;
+        self.workers_changed();
         self.refuse_all_too_big(now, effects);
         self.pump(now, effects);
     }
@@ -36,8 +38,16 @@ impl Scheduler {
         self.pump(now, effects);
     }
 
-    /// The exact height of a job's program is known.
-    pub fn inspected(&mut self, now: Time, id: WorkerId, job_id: JobId, log2_height: u8, effects: &mut Vec<Effect>) {
+    /// The exact height of a job's program is known, and whether the worker has `kept` its trace.
+    pub fn inspected(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        job_id: JobId,
+        log2_height: u8,
+        kept: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.is_working(id, job_id) {
             return;
         }
@@ -45,6 +55,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         job.log2_padded_height = Some(log2_height);
         job.phase = Phase::Idle;
+        job.home = job.home.filter(|_| kept || job.slot.is_some());
         effects.push(Effect::Changed { job: job_id });
         self.refuse_by_own_limit(now, job_id, effects);
         self.refuse_too_big(now, job_id, effects);
@@ -162,6 +173,10 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.up = false;
         worker.lanes.clear();
+        self.workers_changed();
+        for job in self.jobs.values_mut().filter(|job| job.home == Some(id)) {
+            job.home = None;
+        }
         let mut touched: Vec<JobId> = self
             .jobs
             .iter()

@@ -7,8 +7,8 @@ use prover_api::{JobId, JobState, Priority};
 use super::job::{Body, Job, Phase};
 use super::worker::Worker;
 use super::{
-    Accepted, Config, CostModel, Effect, Interest, InterestId, JobView, MemoryGate, Outcome, ProofCache, Refusal, Submission,
-    Time, Timings, WorkerId,
+    Accepted, Config, CostModel, Effect, Interest, InterestId, JobView, MemoryGate, Outcome, ProofCache, Refusal, Room,
+    Submission, Time, Timings, WorkerId,
 };
 
 /// Order of the queue: higher priority first, then order of arrival.
@@ -28,6 +28,8 @@ pub struct Scheduler {
     /// Bytes of the host reserved by jobs in slots, and by traces held or made ahead of one.
     pub(super) reserved: BTreeMap<JobId, u64>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
+    /// What they take, looked at for each job of the queue: counted anew when one of them changes.
+    pub(super) room: Room,
     pub(super) cache: ProofCache,
     pub(super) history: HashMap<JobId, JobView>,
     pub(super) history_order: VecDeque<JobId>,
@@ -51,6 +53,7 @@ impl Scheduler {
             unknown: BTreeSet::new(),
             reserved: BTreeMap::new(),
             workers: BTreeMap::new(),
+            room: Room::default(),
             history: HashMap::new(),
             history_order: VecDeque::new(),
             deadlines: BTreeSet::new(),
@@ -117,6 +120,7 @@ impl Scheduler {
             phase: Phase::Idle,
             slot: None,
             traced_on: None,
+            home: None,
             log2_padded_height: wish.log2_padded_height,
             kind: wish.kind,
             attempts: 0,
@@ -181,6 +185,11 @@ impl Scheduler {
         self.cache.touch(id)
     }
 
+    /// A worker is new, came, went, or is quarantined.
+    pub(super) fn workers_changed(&mut self) {
+        self.room = self.count_room();
+    }
+
     pub(super) fn release_lane(&mut self, id: WorkerId, job: JobId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.lanes.remove(&job);
@@ -214,8 +223,9 @@ impl Scheduler {
     pub(super) fn leave_worker(&mut self, now: Time, id: JobId, effects: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (phase, held) = (job.phase, job.traced_on.take());
+        let left_behind = job.home.take().filter(|_| phase == Phase::Idle);
         job.phase = Phase::Idle;
-        if let Some(worker) = held {
+        if let Some(worker) = held.or(left_behind) {
             effects.push(Effect::Discard { worker, job: id });
         }
         match phase {

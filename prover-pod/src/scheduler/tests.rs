@@ -1,5 +1,6 @@
 //! The scheduler against random event sequences, with a world around it that answers like real workers, and worse ones.
 
+mod home;
 mod saturation;
 mod world;
 

@@ -133,8 +133,8 @@ impl Scheduler {
         self.memory.largest(worker.backend).min(device).min(own)
     }
 
-    /// The largest heights that there are provers for, in workers that are up or will be.
-    pub(super) fn room(&self) -> Room {
+    /// The largest heights that there are provers for, in workers that are up or will be: [`Self::room`].
+    pub(super) fn count_room(&self) -> Room {
         let largest = |backend| {
             let workers = self.workers.values().filter(|worker| worker.backend == backend && worker.counts());
             workers.map(|worker| self.largest_on(worker)).max()
@@ -145,7 +145,7 @@ impl Scheduler {
     /// Where the job goes in a pod of real provers, once its height is known.
     pub(super) fn route_of(&self, job: &Job) -> Option<Result<Route, u8>> {
         let log2_height = job.log2_padded_height?;
-        let room = self.room();
+        let room = self.room;
         if room == Room::default() {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use prover_api::GpuInfo;
+use prover_api::{GpuInfo, JobId};
 
 use crate::memory::LdeMode;
 use crate::scheduler::{Backend, Failure};
@@ -71,6 +71,17 @@ pub trait ProverBackend: Send + Sync + 'static {
     /// # Errors
     /// Why the job cannot be proven by anyone.
     fn inspect(&self, body: &[u8], cancelled: &Cancelled) -> Result<u8, Failure>;
+
+    /// Whether the trace is kept that [`Self::inspect`] made of a job.
+    fn keeps(&self, job: JobId) -> bool {
+        let _ = job;
+        false
+    }
+
+    /// The job is over, or another worker has it: whatever is still kept of it may go.
+    fn forget(&self, job: JobId) {
+        let _ = job;
+    }
 
     /// Traces the job in `body`.
     ///

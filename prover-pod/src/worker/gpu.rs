@@ -18,7 +18,7 @@ use gpu_prover::plan::{Plan, PlanError};
 use gpu_prover::prover::Stage;
 use gpu_prover::randomness::Randomness;
 use gpu_prover::trace::{Heights, Trace, TraceError};
-use prover_api::{GpuInfo, HeightPlan, ProverJob};
+use prover_api::{GpuInfo, HeightPlan, JobId, ProverJob};
 use tracing::{debug, error, warn};
 use triton_vm::prelude::*;
 
@@ -191,7 +191,11 @@ impl ProverBackend for GpuBackend {
         let claim = job.claim.clone();
         let trace = record(job, self.limits, cancelled)?;
         let log2_height = trace.heights().padded_height().ilog2() as u8;
+        let job = JobId::of(&claim);
         self.inspected.keep(body_id(body), claim, trace);
+        if cancelled.is_set() {
+            self.inspected.forget(job);
+        }
         Ok(log2_height)
     }
 
@@ -208,6 +212,14 @@ impl ProverBackend for GpuBackend {
         laps.end("fill");
         debug!(log2_padded_height = main.domains().log2_padded_height(), seconds = %laps, "a table is filled");
         Ok(Box::new(Filled { device: Arc::clone(&self.device), claim, main: self.device.boarding.add(main) }))
+    }
+
+    fn keeps(&self, job: JobId) -> bool {
+        self.inspected.has(job)
+    }
+
+    fn forget(&self, job: JobId) {
+        self.inspected.forget(job);
     }
 
     fn tick(&self) {

@@ -5,15 +5,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gpu_prover::trace::Trace;
+use prover_api::JobId;
 use triton_vm::prelude::Claim;
 
 use crate::scheduler::BodyId;
 
-/// Bytes of traces kept together; a paid raise begins with two SingleProofs, and the larger takes most of a gibibyte. Part of what a GPU worker counts for
-/// ([`crate::memory::GPU_WORKER_BYTES`]).
+/// Bytes of traces kept together; a paid raise begins with two SingleProofs, and the larger takes most of a gibibyte. Part of what
+/// a GPU worker counts for ([`crate::memory::GPU_WORKER_BYTES`]).
 const MAX_BYTES: usize = 2 << 30;
 
-/// How long a trace is kept. It holds the witness of a job that may have been cancelled meanwhile.
+/// How long a trace is kept: it holds the witness of a job.
 const KEPT_FOR: Duration = Duration::from_mins(1);
 
 /// See the [module](self).
@@ -50,6 +51,16 @@ impl Kept {
         Some((claim, trace))
     }
 
+    /// Whether there is a trace of this job.
+    pub(super) fn has(&self, job: JobId) -> bool {
+        self.lock().iter().any(|entry| JobId::of(&entry.claim) == job)
+    }
+
+    /// Forgets the traces of a job that is cancelled, or proven elsewhere.
+    pub(super) fn forget(&self, job: JobId) {
+        self.lock().retain(|entry| JobId::of(&entry.claim) != job);
+    }
+
     /// Forgets what nobody came for.
     pub(super) fn forget_old(&self) {
         self.forget_older_than(KEPT_FOR);
@@ -83,6 +94,21 @@ mod tests {
         assert!(kept.take(BodyId([2; 32])).is_none());
         assert_eq!(kept.take(body).map(|(claim, _)| claim), Some(claim));
         assert!(kept.take(body).is_none());
+    }
+
+    #[test]
+    fn what_is_cancelled_is_forgotten_and_nothing_else() {
+        let kept = Kept::default();
+        let (ours, trace) = (BodyId([1; 32]), trace());
+        let (claim, others) = (trace.claim(), trace.claim().with_input(bfe_vec![1]));
+        kept.keep(ours, claim.clone(), trace);
+        kept.forget(JobId::of(&others));
+        assert!(kept.has(JobId::of(&claim)) && !kept.has(JobId::of(&others)));
+        kept.forget(JobId::of(&claim));
+        assert!(!kept.has(JobId::of(&claim)) && kept.take(ours).is_none());
+        kept.keep(ours, claim, self::trace());
+        kept.forget(JobId::of(&others));
+        assert!(kept.take(ours).is_some());
     }
 
     #[test]

@@ -100,12 +100,15 @@ impl Worker {
                     // Under the lock, so that whoever asks under it sees either both or neither.
                     held.cancelled.set();
                 }
+                drop(jobs);
+                self.backend.forget(job);
                 Ok(())
             }
             ToWorker::Inspect { .. } => self.spawn("inspect", job, move |worker, cancelled| {
                 let log2_padded_height = worker.backend.inspect(&body, cancelled)?;
+                let kept = worker.backend.keeps(job);
                 worker.forget(job, cancelled);
-                Ok((FromWorker::Inspected { job, log2_padded_height }, Vec::new()))
+                Ok((FromWorker::Inspected { job, log2_padded_height, kept }, Vec::new()))
             }),
             ToWorker::Trace { .. } => self.spawn("trace", job, move |worker, cancelled| {
                 let trace = worker.backend.trace(&body, cancelled)?;

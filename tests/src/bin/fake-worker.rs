@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         while let Some((order, body)) = read_frame::<ToWorker>(&mut input)? {
             let job = order.job();
             match order {
-                ToWorker::Inspect { .. } => say(&FromWorker::Inspected { job, log2_padded_height: 9 }, &[])?,
+                ToWorker::Inspect { .. } => say(&FromWorker::Inspected { job, log2_padded_height: 9, kept: false }, &[])?,
                 ToWorker::Prove { .. } => match std::fs::read(proofs.join(format!("{job}.bin"))) {
                     Ok(mut proof) => {
                         if flips {

@@ -1,4 +1,4 @@
-//! A pod with one GPU and more to do than it can: how long the device waits for the host. Events and times are simulated, the
+//! A pod with GPUs and more to do than it can: how long the devices wait for the host. Events and times are simulated, the
 //! scheduler is the real one.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -19,9 +19,6 @@ fn costs(log2_height: u8) -> (f64, f64, f64, u64) {
 /// The heights of a paid raise's jobs, in the order in which they are asked for.
 const RAISE: [u8; 8] = [13, 13, 14, 12, 15, 21, 22, 20];
 
-const GPU: WorkerId = WorkerId(0);
-const CPU: WorkerId = WorkerId(1);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Done {
     Inspected,
@@ -36,30 +33,39 @@ struct Simulation {
     agenda: BTreeMap<(Time, u64), (WorkerId, JobId, Done)>,
     entries: u64,
     heights: HashMap<JobId, u8>,
-    /// Traces that the GPU's worker kept from its looks, within the room that it has for them.
-    kept: HashMap<JobId, u64>,
+    /// Workers before this number have a GPU each; the one of this number has none.
+    gpus: usize,
+    /// Traces that the GPUs' workers kept from their looks, within the room that each has for them.
+    kept: HashMap<(WorkerId, JobId), u64>,
     filled: HashSet<JobId>,
-    /// When the device worked.
+    /// When a device worked.
     busy: Vec<(Time, Time)>,
+    /// Programs run, for whatever end.
+    runs: usize,
     ended: usize,
 }
 
 impl Simulation {
-    fn new(config: Config, jobs: usize) -> Self {
+    fn new(config: Config, gpus: usize, jobs: usize) -> Self {
         let mut simulation = Self {
-            scheduler: Scheduler::new(config, MemoryGate { limit: 120 * GIB }, CostModel::new(16)),
+            scheduler: Scheduler::new(config, MemoryGate { limit: 120 * GIB * gpus as u64 }, CostModel::new(16)),
             now: Time::ZERO,
             agenda: BTreeMap::new(),
             entries: 0,
             heights: HashMap::new(),
+            gpus,
             kept: HashMap::new(),
             filled: HashSet::new(),
             busy: Vec::new(),
+            runs: 0,
             ended: 0,
         };
-        for (id, backend, jobs, max) in [(GPU, Backend::Gpu, jobs, Some(23)), (CPU, Backend::Cpu, 1, None)] {
+        for n in 0..=gpus {
+            let (backend, jobs, max_log2_padded_height) =
+                if n < gpus { (Backend::Gpu, jobs, Some(23)) } else { (Backend::Cpu, 1, None) };
+            let id = WorkerId(u32::try_from(n).expect("few"));
             simulation.scheduler.expect_worker(id, backend);
-            let offer = Offer { backend, jobs, max_log2_padded_height: max };
+            let offer = Offer { backend, jobs, max_log2_padded_height };
             simulation.step(|s, now, effects| s.worker_up(now, id, offer, effects));
         }
         simulation
@@ -75,7 +81,10 @@ impl Simulation {
 
     fn carry_out(&mut self, effect: &Effect) {
         match *effect {
-            Effect::Inspect { worker, job, .. } => self.after(costs(self.heights[&job]).0, worker, job, Done::Inspected),
+            Effect::Inspect { worker, job, .. } => {
+                self.runs += 1;
+                self.after(costs(self.heights[&job]).0, worker, job, Done::Inspected);
+            }
             Effect::Trace { worker, job, .. } => {
                 let seconds = self.host_seconds(worker, job);
                 self.after(seconds, worker, job, Done::Traced);
@@ -104,9 +113,17 @@ impl Simulation {
 
     /// Until the table is filled: the trace may be there.
     fn host_seconds(&mut self, worker: WorkerId, job: JobId) -> f64 {
-        assert_eq!(worker, GPU, "the device takes all of these heights");
+        assert!(self.has_gpu(worker), "a device takes all of these heights");
         let (trace, fill, ..) = costs(self.heights[&job]);
-        if self.kept.remove(&job).is_some() { fill } else { trace + fill }
+        if self.kept.remove(&(worker, job)).is_some() {
+            return fill;
+        }
+        self.runs += 1;
+        trace + fill
+    }
+
+    fn has_gpu(&self, worker: WorkerId) -> bool {
+        (worker.0 as usize) < self.gpus
     }
 
     fn after(&mut self, seconds: f64, worker: WorkerId, job: JobId, done: Done) {
@@ -121,10 +138,12 @@ impl Simulation {
         match done {
             Done::Inspected => {
                 let bytes = costs(height).3;
-                if worker == GPU && self.kept.values().sum::<u64>() + bytes <= 2 * GIB {
-                    self.kept.insert(job, bytes);
+                let held: u64 = self.kept.iter().filter(|((at, _), _)| *at == worker).map(|(_, bytes)| bytes).sum();
+                let keeps = self.has_gpu(worker) && held + bytes <= 2 * GIB;
+                if keeps {
+                    self.kept.insert((worker, job), bytes);
                 }
-                self.step(|s, now, effects| s.inspected(now, worker, job, height, effects));
+                self.step(|s, now, effects| s.inspected(now, worker, job, height, keeps, effects));
             }
             Done::Traced => {
                 if self.scheduler.view(job).is_some_and(|view| view.state == JobState::Tracing)
@@ -139,12 +158,12 @@ impl Simulation {
         }
     }
 
-    /// So many raises, `under_way` of their jobs at any time. Gives the share of the time in which the device worked, from the end
-    /// of the first raise to that of the last.
+    /// So many raises, `under_way` of their jobs at any time. Gives the share of the time in which the devices worked, from the end
+    /// of as many raises as there are devices to the moment when no more jobs come.
     fn raises(&mut self, raises: usize, under_way: usize) -> f64 {
         let mut waiting: VecDeque<u64> = (0..(raises * RAISE.len()) as u64).collect();
         let total = waiting.len();
-        let mut from = None;
+        let (mut from, mut to) = (None, Time::ZERO);
         while self.ended < total {
             while total - waiting.len() - self.ended < under_way
                 && let Some(n) = waiting.pop_front()
@@ -167,23 +186,39 @@ impl Simulation {
                 });
             }
             self.next();
-            if self.ended >= RAISE.len() {
+            if self.ended >= RAISE.len() * self.gpus {
                 from.get_or_insert(self.now);
             }
+            if !waiting.is_empty() {
+                to = self.now;
+            }
         }
-        let (from, to) = (from.expect("a raise ended"), self.now);
+        let from = from.expect("a raise ended");
         let within = |&(begin, end): &(Time, Time)| end.min(to).saturating_sub(begin.max(from)).as_secs_f64();
-        self.busy.iter().map(within).sum::<f64>() / to.saturating_sub(from).as_secs_f64()
+        self.busy.iter().map(within).sum::<f64>() / (to.saturating_sub(from).as_secs_f64() * self.gpus as f64)
     }
 }
 
 #[test]
 fn the_device_does_not_wait_while_jobs_do() {
-    let share = |gpu_lanes, jobs| Simulation::new(Config { gpu_lanes, ..Config::default() }, jobs).raises(12, 12);
+    let share = |gpu_lanes, jobs| Simulation::new(Config { gpu_lanes, ..Config::default() }, 1, jobs).raises(12, 12);
     for lanes in 2..=4 {
         let share = share(lanes, 2);
         assert!(share > 0.97, "with {lanes} lanes the device works for {share:.3} of the time");
     }
     let unprepared = share(4, 1);
     assert!(unprepared < 0.7, "the host counts for nothing here: {unprepared:.3}");
+}
+
+#[test]
+fn nor_do_several_devices() {
+    for (gpus, under_way) in [(2, 24), (3, 36), (4, 48), (8, 96), (2, 200), (8, 300)] {
+        let mut simulation = Simulation::new(Config { gpu_lanes: 4, ..Config::default() }, gpus, 2);
+        let share = simulation.raises((12 * gpus).max(under_way / 3), under_way);
+        println!(
+            "{gpus} devices, {under_way} jobs under way: at work for {share:.3} of the time, {} programs run",
+            simulation.runs
+        );
+        assert!(share > 0.95, "{gpus} devices work for {share:.3} of the time, with {under_way} jobs under way");
+    }
 }

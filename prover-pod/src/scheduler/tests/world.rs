@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::super::home::moving_seconds;
+use super::super::job::Job;
+use super::super::state::place;
 use super::*;
 
 /// What a worker was told and has not answered.
@@ -14,6 +17,13 @@ pub(super) enum Order {
 }
 
 pub(super) type Input<'a> = dyn FnOnce(&mut Scheduler, Time, &mut Vec<Effect>) + 'a;
+
+/// What is compared with after a step.
+pub(super) struct Before {
+    running: BTreeMap<JobId, WorkerId>,
+    /// Who may be passed on which worker, being sooner at home.
+    at_home: BTreeSet<(JobId, WorkerId)>,
+}
 
 /// The shell and the workers, reduced to their bookkeeping.
 pub(super) struct World {
@@ -80,13 +90,22 @@ impl World {
         workers.iter().flat_map(|w| w.running.iter().map(|&job| (job, w.id))).collect()
     }
 
+    fn before(&self) -> Before {
+        let waiting = self.scheduler.waiting.iter().map(|&(_, _, job)| job);
+        let pairs = waiting.flat_map(|job| self.up.keys().map(move |&worker| (job, worker)));
+        Before {
+            running: self.running(),
+            at_home: pairs.filter(|&(job, worker)| self.is_sooner_at_home(job, worker)).collect(),
+        }
+    }
+
     /// One input, then its effects, then the invariants.
     pub(super) fn step(&mut self, act: impl FnOnce(&mut Scheduler, Time, &mut Vec<Effect>)) {
         self.step_boxed(Box::new(act));
     }
 
     pub(super) fn step_boxed(&mut self, act: Box<Input<'_>>) {
-        let before = self.running();
+        let before = self.before();
         let mut effects = Vec::new();
         act(&mut self.scheduler, self.now, &mut effects);
         let mut restarts = Vec::new();
@@ -154,8 +173,9 @@ impl World {
         self.traces.retain(|&(other, _)| other != worker);
     }
 
-    pub(super) fn check(&self, before: &BTreeMap<JobId, WorkerId>) {
+    pub(super) fn check(&self, before: &Before) {
         let running = self.running();
+        assert_eq!(self.scheduler.room, self.scheduler.count_room());
         for view in self.scheduler.workers() {
             assert!(view.running.len() <= view.slots, "more jobs than slots");
             assert!(view.up || view.running.is_empty(), "a dead worker runs nothing");
@@ -170,12 +190,13 @@ impl World {
             let bound = kinds.len() > 1 && (job.body().force_cpu || job.log2_padded_height.is_some());
             job.avoid.is_some() || bound
         };
-        let most_urgent = self.scheduler.waiting.iter().find(|(_, _, job)| !picky(job));
-        if let Some(&(std::cmp::Reverse(most_urgent), ..)) = most_urgent {
-            for job in running.keys().filter(|job| !before.contains_key(job)) {
-                let priority = self.scheduler.view(*job).expect("is live").priority;
-                assert!(priority >= most_urgent, "{priority} started before {most_urgent}");
-            }
+        for (job, &worker) in running.iter().filter(|(job, _)| !before.running.contains_key(job)) {
+            let mut waiting = self.scheduler.waiting.iter().map(|&(_, _, other)| other);
+            // A trace may have given way in the same step, and its job gone elsewhere.
+            let is_passed = |other: JobId| before.at_home.contains(&(other, worker)) || self.is_sooner_at_home(other, worker);
+            let Some(other) = waiting.find(|&other| !picky(&other) && !is_passed(other)) else { continue };
+            let [priority, more] = [*job, other].map(|job| self.scheduler.view(job).expect("is live").priority);
+            assert!(priority >= more, "{priority} started before {more}");
         }
         let live: BTreeSet<JobId> = self.open.values().copied().collect();
         for &job in &live {
@@ -187,6 +208,23 @@ impl World {
         for (&job, &worker) in &running {
             self.check_route(job, worker);
         }
+    }
+
+    /// Whether the job is at home on another GPU than `worker`, and that will come to it sooner than the host could do its part
+    /// again; or is just finding out how much that is.
+    fn is_sooner_at_home(&self, id: JobId, worker: WorkerId) -> bool {
+        let job = &self.scheduler.jobs[&id];
+        let Some(home) = self.scheduler.home_of(job).filter(|&home| home != worker) else { return false };
+        let Some(log2_height) = job.log2_padded_height else { return job.phase == Phase::Inspecting(home) };
+        let seconds = |job: &Job| self.scheduler.costs.seconds(Backend::Gpu, job.log2_padded_height);
+        let running = self.scheduler.workers[&home].running.iter().map(|id| &self.scheduler.jobs[id]);
+        let left = running.map(|job| {
+            let started = job.timings.started.expect("runs");
+            (seconds(job) - self.now.saturating_sub(started).as_secs_f64()).max(0.0)
+        });
+        let ahead = self.scheduler.waiting.range(..place(id, job)).map(|(_, _, other)| &self.scheduler.jobs[other]);
+        let ahead = ahead.filter(|job| self.scheduler.home_of(job) == Some(home)).map(seconds);
+        left.chain(ahead).sum::<f64>() <= moving_seconds(log2_height)
     }
 
     /// What is reserved is what runs and what is traced ahead, and fits.
@@ -214,7 +252,7 @@ impl World {
         let job = &self.scheduler.jobs[&id];
         let (Some(height), Phase::Tracing(_) | Phase::Proving(_)) = (job.log2_padded_height, job.phase) else { return };
         assert!(height <= self.scheduler.largest(worker), "2^{height} does not fit there");
-        let has_cpu = self.scheduler.room().cpu.is_some();
+        let has_cpu = self.scheduler.room.cpu.is_some();
         assert!(!(job.body().force_cpu && has_cpu && self.up[&worker] == Backend::Gpu), "the caller wants no GPU");
     }
 
@@ -224,7 +262,7 @@ impl World {
         let (interest, key) = (wish.interest, (wish.job, wish.body));
         let mut effects = Vec::new();
         // As the shell does it: effects of an accepted wish may already need the body and the caller.
-        let before = self.running();
+        let before = self.before();
         let result = self.scheduler.submit(self.now, wish, &mut effects);
         if !matches!(result, Ok(Accepted::Attached | Accepted::Queued)) {
             assert!(effects.is_empty());
@@ -272,7 +310,7 @@ impl World {
         match order {
             Order::Inspect => {
                 self.orders.remove(&(worker, job));
-                self.step(|s, now, effects| s.inspected(now, worker, job, height, effects));
+                self.step(|s, now, effects| s.inspected(now, worker, job, height, luck % 2 == 1, effects));
             }
             Order::Trace => {
                 self.orders.remove(&(worker, job));

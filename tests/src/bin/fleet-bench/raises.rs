@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fleet::pods::PodArgs;
 use fleet::transaction::example::{self, Shape};
 use fleet::transaction::{ProofCollectionPlan, VerifiedCollection};
@@ -14,6 +14,7 @@ use neptune_primitives::network::Network;
 use prover_api::client::{Client, JobBody, ProveOptions};
 use triton_vm::prelude::Proof;
 use upgrader::jobs::CheckedProof;
+use upgrader_fleet_tests::http::devices;
 use upgrader_fleet_tests::pods::Pod;
 use upgrader_fleet_tests::upgrade;
 
@@ -22,7 +23,7 @@ use crate::spread::Spread;
 /// Rounds that are measured, after one to warm up.
 const ROUNDS: usize = 6;
 
-/// Raises that differ, when they follow each other without a pause.
+/// Raises that differ for each device, when they follow each other without a pause.
 const DISTINCT: usize = 3;
 
 /// The name of a raise's largest job.
@@ -65,36 +66,40 @@ pub async fn measure(backend: &str, url: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The same with no pause between raises, as a fleet with enough transactions has it: whether the device waits for the host shows
+/// The same with no pause between raises, as a fleet with enough transactions has it: whether a device waits for the host shows
 /// only here. The raises are of transactions that differ: equal claims, asked for at once, would share one proof.
 ///
 /// Proofs end in an order of their own, so raises are counted by the largest proof of each, from one that has others before it to
 /// one that has others behind it. How many of the other proofs ended in between says whether that is fair.
 pub async fn sustained(backend: &str, url: Option<&str>) -> Result<()> {
-    let (_own, client) = connect(backend, url).await?;
+    let (own, client) = connect(backend, url).await?;
+    let url = own.as_ref().map(Pod::url).or(url).context("a pod has an address")?;
+    let devices = devices(url).await?.iter().filter(|device| device.backend == backend).count();
+    ensure!(devices > 0, "the pod at {url} has no worker of backend {backend}");
+    let (distinct, rounds) = (DISTINCT * devices, ROUNDS * devices);
     let mut jobs = vec![];
-    for nth in 0..DISTINCT {
+    for nth in 0..distinct {
         jobs.extend(raise(&client, nth).await?);
     }
-    let of_a_raise = jobs.len() / DISTINCT;
-    let under_way = of_a_raise * DISTINCT / 2;
+    let of_a_raise = jobs.len() / distinct;
+    let under_way = of_a_raise * distinct / 2;
     let endless = jobs.iter().cycle().map(async |job| prove(&client, job).await.map(|_| job.name == LARGEST));
     let mut endless = futures::stream::iter(endless).buffer_unordered(under_way);
     let (mut ends, mut others) = (vec![], 0);
-    while ends.len() <= DISTINCT + ROUNDS {
+    while ends.len() <= distinct + rounds {
         let is_largest = endless.next().await.context("the jobs never end")??;
         if is_largest {
             ends.push(Instant::now());
-        } else if ends.len() > DISTINCT {
+        } else if ends.len() > distinct {
             others += 1;
         }
     }
-    let each = (ends[DISTINCT + ROUNDS] - ends[DISTINCT]).as_secs_f64() / ROUNDS as f64;
+    let each = (ends[distinct + rounds] - ends[distinct]).as_secs_f64() / rounds as f64;
     println!(
-        "sustained {:.0} raises an hour on backend {backend}: {each:.2} s for each of {ROUNDS}, with {others} other proofs ({} were due), \
-         {under_way} proofs under way at any time, verified twice",
+        "sustained {:.0} raises an hour on {devices} device(s) of backend {backend}: {each:.2} s for each of {rounds}, with {others} other \
+         proofs ({} were due), {under_way} proofs under way at any time, verified twice",
         3600.0 / each,
-        ROUNDS * (of_a_raise - 1)
+        rounds * (of_a_raise - 1)
     );
     Ok(())
 }
