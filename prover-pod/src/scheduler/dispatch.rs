@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prover_api::JobId;
 
 use super::admission::Admission;
-use super::home::{Homes, LOOK_AHEAD};
+use super::home::Homes;
 use super::job::{Job, Phase};
 use super::routing::Why;
 use super::state::{Place, Scheduler, place};
@@ -206,13 +206,12 @@ impl Scheduler {
             untouched && job.avoid != Some(lane) && self.is_eligible(job, lane)
         };
         let mut homes = self.homes(now);
-        let next = self.waiting.iter().take(LOOK_AHEAD).find(|(_, _, id)| {
-            let Some(job) = self.jobs.get(id) else { return false };
+        let next = self.head().find(|(_, job)| {
             let may = is_ready(job) && homes.may_take(self, job, lane);
             homes.pass(self, job);
             may
         });
-        let next = *next?;
+        let next = *next?.0;
         let bytes = self.memory.ahead_bytes(self.jobs.get(&next.2)?.log2_padded_height?);
         let mut ahead = self.ahead_on(lane);
         let mut held: u64 = ahead.iter().map(|&(_, bytes)| bytes).sum();

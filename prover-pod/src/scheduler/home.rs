@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use prover_api::Priority;
 
 use super::job::Job;
-use super::state::Scheduler;
+use super::state::{Place, Scheduler};
 use super::worker::Worker;
 use super::{Backend, Time, WorkerId, default_rows};
 
@@ -22,9 +22,8 @@ const HOST_SECONDS_PER_ROW: f64 = 5.6e-7;
 /// The same of any job, however small: its bytes are decoded.
 const HOST_SECONDS: f64 = 0.005;
 
-/// Jobs at the head of the queue that are looked at to prepare what comes next. More than that are not prepared at any time, and
-/// a queue can have thousands.
-pub(super) const LOOK_AHEAD: usize = 512;
+/// Jobs at the head of the queue that are looked at to prepare what comes next: a queue can have thousands.
+const LOOK_AHEAD: usize = 512;
 
 /// Seconds until a job is as far elsewhere as it is at home.
 pub(super) fn moving_seconds(log2_height: u8) -> f64 {
@@ -78,6 +77,16 @@ impl Scheduler {
         job.avoid != Some(gpu) && self.is_eligible(job, gpu)
     }
 
+    /// The head of the queue, without those whom the CPU will have.
+    pub(super) fn head(&self) -> impl Iterator<Item = (&Place, &Job)> {
+        let waiting = self.waiting.iter().filter_map(|place| Some((place, self.jobs.get(&place.2)?)));
+        let of_cpu = |job: &Job| match self.route_of(job) {
+            Some(Ok(route)) => route.backend == Backend::Cpu,
+            _ => job.body().force_cpu && self.room.cpu.is_some(),
+        };
+        waiting.filter(move |(_, job)| !of_cpu(job)).take(LOOK_AHEAD)
+    }
+
     /// Seen from the head of the queue.
     pub(super) fn homes(&self, now: Time) -> Homes {
         let gpus = || self.workers.iter().filter(|(_, worker)| worker.backend == Backend::Gpu && worker.usable());
@@ -87,15 +96,15 @@ impl Scheduler {
         let left = |id| {
             let Some(job) = self.jobs.get(id) else { return 0.0 };
             let runs = job.timings.started.map_or(0.0, |started| now.saturating_sub(started).as_secs_f64());
-            (self.costs.seconds(Backend::Gpu, job.log2_padded_height) - runs).max(0.0)
+            // One that is overdue takes as long again as it is over: a device that hangs must not keep those who wait for it.
+            (self.costs.seconds(Backend::Gpu, job.log2_padded_height) - runs).abs()
         };
         let wait: BTreeMap<_, _> = gpus().map(|(&id, worker)| (id, worker.running.iter().map(left).sum())).collect();
         let mut own = BTreeMap::new();
-        for &(Reverse(priority), _, id) in self.waiting.iter().take(LOOK_AHEAD) {
+        for (&(Reverse(priority), ..), job) in self.head() {
             if own.len() == wait.len() {
                 break;
             }
-            let Some(job) = self.jobs.get(&id) else { continue };
             match self.home_of(job) {
                 Some(home) => drop(own.entry(home).or_insert(priority)),
                 None => {
@@ -112,8 +121,8 @@ impl Scheduler {
     pub(super) fn loads(&self, now: Time) -> BTreeMap<WorkerId, f64> {
         let mut homes = self.homes(now);
         if !homes.wait.is_empty() {
-            let waiting = self.waiting.iter().take(LOOK_AHEAD).filter_map(|(_, _, id)| self.jobs.get(id));
-            waiting.filter(|job| self.home_of(job).is_some()).for_each(|job| homes.pass(self, job));
+            let at_home = self.head().map(|(_, job)| job).filter(|job| self.home_of(job).is_some());
+            at_home.for_each(|job| homes.pass(self, job));
         }
         homes.wait
     }

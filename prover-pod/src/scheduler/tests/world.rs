@@ -220,7 +220,7 @@ impl World {
         let running = self.scheduler.workers[&home].running.iter().map(|id| &self.scheduler.jobs[id]);
         let left = running.map(|job| {
             let started = job.timings.started.expect("runs");
-            (seconds(job) - self.now.saturating_sub(started).as_secs_f64()).max(0.0)
+            (seconds(job) - self.now.saturating_sub(started).as_secs_f64()).abs()
         });
         let ahead = self.scheduler.waiting.range(..place(id, job)).map(|(_, _, other)| &self.scheduler.jobs[other]);
         let ahead = ahead.filter(|job| self.scheduler.home_of(job) == Some(home)).map(seconds);
