@@ -3,6 +3,7 @@
 //! This crate verifies proofs and never makes one.
 
 pub mod client;
+mod destination;
 pub mod framing;
 pub mod headers;
 mod id;
@@ -12,6 +13,7 @@ mod problem;
 pub mod proof;
 mod status;
 
+pub use destination::Destination;
 pub use id::{InvalidJobId, JobId};
 pub use job::{JobKind, MalformedJob, MockJob, ProverJob};
 pub use priority::{BLOCK_PROGRAM_DIGEST, InvalidPriority, Priority, is_block_program};

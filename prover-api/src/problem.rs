@@ -189,6 +189,10 @@ pub struct Problem {
     /// Seconds after which trying again makes sense; also in the header `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
+    /// With `not-found`: the pod that clients have last agreed to send this job to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub sent_to: Option<Box<str>>,
 }
 
 impl Problem {
@@ -205,6 +209,7 @@ impl Problem {
             vm_error: None,
             cycle: None,
             retry_after_seconds: None,
+            sent_to: None,
         }
     }
 

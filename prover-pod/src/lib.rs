@@ -6,6 +6,7 @@
 //! - [`gpu`]: which GPUs a pod uses, which jobs go there, what `doctor` and `bench` say of them.
 //! - [`memory`]: how much memory a proof takes, and how much there is.
 
+pub mod agreements;
 pub mod cli;
 pub mod gpu;
 pub mod http;

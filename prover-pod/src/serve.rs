@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::agreements::Agreements;
 use crate::cli::Serve;
 use crate::gpu::choice::{BackendChoice, Decision};
 use crate::http::{Api, ReviewOptions, Reviewer, Server, TlsFiles, TlsReloader, Tokens, router};
@@ -76,7 +77,8 @@ pub async fn run(options: Serve) -> anyhow::Result<()> {
         tokio::spawn(tvmp::serve_unix(listener, service.clone(), stopped.clone()));
     }
 
-    let api = Api { service: service.clone(), intake: Intake::new(options.max_body_bytes, prover_api::MAX_JOB_BYTES) };
+    let intake = Intake::new(options.max_body_bytes, prover_api::MAX_JOB_BYTES);
+    let api = Api { service: service.clone(), intake, agreements: Agreements::default() };
     let scheme = if server.is_tls() { "https" } else { "http" };
     let serving = tokio::spawn(server.serve(router(api, tokens), stopped));
     if let Some(path) = &options.port_file {

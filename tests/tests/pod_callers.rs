@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
 use prover_api::client::{Client, JobBody, ProveOptions};
-use prover_api::{JobState, MockJob, ProblemType, ProverJob, proof};
+use prover_api::{Destination, JobState, MockJob, ProblemType, ProverJob, proof};
 use reqwest::{Method, StatusCode};
 use triton_vm::prelude::*;
 use upgrader_fleet_tests::http::{devices, post, problem, send, status, wait_for};
 use upgrader_fleet_tests::jobs::{bytes, mock, of_height};
 use upgrader_fleet_tests::pods::Pod;
+use upgrader_fleet_tests::upgraders::metric;
 
 const ASYNC: (&str, &str) = ("prefer", "respond-async");
 
@@ -218,5 +220,56 @@ async fn the_number_of_jobs_at_once_is_what_the_node_s_variable_says() -> Result
     }
     let running: Vec<usize> = devices(pod.url()).await?.iter().map(|device| device.running.len()).collect();
     ensure!(running == [1, 1], "{running:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_agree_on_where_a_job_goes_and_are_told_later() -> Result<()> {
+    let pod = pod(&["--backend", "mock"]).await?;
+    let job = format!("{}/v1/proofs/{}", pod.url(), prover_api::JobId::of(&mock(2_000, 0).claim));
+    let agree = async |choice: &str, instead_of: Option<&str>| -> Result<String> {
+        let body = serde_json::to_vec(&Destination { pod: choice.to_owned(), instead_of: instead_of.map(str::to_owned) })?;
+        let answer = send(Method::PUT, &format!("{job}/destination"), Some(body), &[]).await?;
+        Ok(answer.error_for_status()?.json::<Destination>().await?.pod)
+    };
+    let sent_to = async || -> Result<_> { Ok(problem(send(Method::GET, &job, None, &[]).await?).await?.sent_to) };
+    let [one, other] = ["http://10.1.7.3:8080", "http://10.1.7.4:8080"];
+    ensure!(sent_to().await?.is_none());
+    ensure!(agree(one, None).await? == one);
+    ensure!(agree(other, None).await? == one);
+    ensure!(sent_to().await?.as_deref() == Some(one));
+    ensure!(agree(other, Some(one)).await? == other);
+    ensure!(agree(one, Some(one)).await? == other);
+    ensure!(sent_to().await?.as_deref() == Some(other));
+    Ok(())
+}
+
+/// Two upgraders of one shard, as a rollout has them for a while: what one asks for the other asks for in the same moment.
+#[tokio::test]
+async fn what_two_clients_want_at_the_same_moment_is_proven_once() -> Result<()> {
+    const ROUNDS: u64 = 100;
+    /// Leaf proofs of an upgrade.
+    const AT_ONCE: u64 = 6;
+    let mut pods = Vec::new();
+    for _ in 0..3 {
+        pods.push(pod(&["--backend", "mock", "--max-concurrent-jobs", "2"]).await?);
+    }
+    let client = || Client::builder().endpoints(pods.iter().map(|pod| pod.url().to_owned())).build();
+    let clients = [client()?, client()?];
+    for round in 0..ROUNDS {
+        let asked = clients.iter().flat_map(|client| {
+            (0..AT_ONCE).map(move |job| async move {
+                client.prove_mock(&mock(1_000 + round * AT_ONCE + job, 8), ProveOptions::default()).await
+            })
+        });
+        for proved in join_all(asked).await {
+            proved?;
+        }
+    }
+    let mut made = 0;
+    for pod in &pods {
+        made += metric(pod.url(), r#"prover_pod_jobs_total{backend="mock",kind="other",outcome="done"}"#).await? as u64;
+    }
+    ensure!(made == ROUNDS * AT_ONCE, "{made} proofs of {} claims", ROUNDS * AT_ONCE);
     Ok(())
 }

@@ -98,6 +98,14 @@ fn cases() -> Result<Vec<Case>> {
         body: vec![],
         gets,
     };
+    let destination = |name, body, gets| Case {
+        name,
+        method: Method::PUT,
+        path: format!("/v1/proofs/{id}/destination"),
+        headers: vec![AUTHORIZED],
+        body,
+        gets,
+    };
     let good = || bytes(&of_height(9, 1));
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(b' '), 400 << 20), 1)?;
     let mut cases: Vec<Case> = bodies().into_iter().map(|(name, body, gets)| submit(name, &[], body, gets)).collect();
@@ -128,6 +136,12 @@ fn cases() -> Result<Vec<Case>> {
         get("an unknown proof", Method::GET, format!("/v1/proofs/{id}/proof"), &[AUTHORIZED], T::NotFound),
         get("an unknown job's events", Method::GET, format!("/v1/proofs/{id}/events"), &[AUTHORIZED], T::NotFound),
         get("a bad id to cancel", Method::DELETE, "/v1/proofs/1".to_owned(), &[AUTHORIZED], T::BadRequest),
+        destination("a destination that is no JSON", b"http://10.1.1.1:8080".to_vec(), T::BadRequest),
+        destination("a destination without a pod", br#"{"instead_of":"http://10.1.1.1:8080"}"#.to_vec(), T::BadRequest),
+        destination("a destination without a name", br#"{"pod":""}"#.to_vec(), T::BadRequest),
+        destination("a destination of two lines", br#"{"pod":"http://a\n"}"#.to_vec(), T::BadRequest),
+        destination("a destination with a long name", format!(r#"{{"pod":"{}"}}"#, "a".repeat(257)).into(), T::BadRequest),
+        destination("a destination without end", vec![b' '; 5 << 10], T::PayloadTooLarge),
         get("an unknown path", Method::GET, "/v2/proofs".to_owned(), &[], T::NotFound),
         get("a method that does not exist", Method::PUT, "/v1/proofs".to_owned(), &[AUTHORIZED], T::MethodNotAllowed),
     ]);

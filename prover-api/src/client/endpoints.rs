@@ -113,12 +113,16 @@ impl Endpoints {
         })
     }
 
+    /// Whether the pods are those of a list, not what a name stands for.
+    pub fn is_fixed(&self) -> bool {
+        self.sources.iter().all(|source| matches!(source, Source::Fixed(_)))
+    }
+
     fn known_since(&self, most: Duration) -> Option<Arc<[Endpoint]>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let fixed = self.sources.iter().all(|source| matches!(source, Source::Fixed(_)));
         // Who asks a name server that does not answer waits for seconds: not each job does.
         let most = if state.failed { self.every } else { most.min(self.every) };
-        let fresh = state.resolved.is_some_and(|at| fixed || at.elapsed() < most);
+        let fresh = state.resolved.is_some_and(|at| self.is_fixed() || at.elapsed() < most);
         fresh.then(|| state.known.clone())
     }
 
@@ -178,9 +182,8 @@ impl Endpoints {
     /// Whether pods have come or gone lately, as far as is known: what this client has not seen may have happened just before its
     /// start. A fixed list does not change.
     pub fn moved_within(&self, time: Duration) -> bool {
-        let fixed = self.sources.iter().all(|source| matches!(source, Source::Fixed(_)));
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        !fixed && state.moved.is_some_and(|at| at.elapsed() < time)
+        !self.is_fixed() && state.moved.is_some_and(|at| at.elapsed() < time)
     }
 
     /// A pod behind a name: connections go to its address, certificates and `Host` are about the name.

@@ -13,7 +13,7 @@ use super::endpoints::Endpoint;
 use super::sse::EventReader;
 use super::token::Token;
 use crate::proof::MAX_PROOF_BYTES;
-use crate::{JobId, JobKind, JobStatus, Priority, Problem, ProblemType, headers};
+use crate::{Destination, JobId, JobKind, JobStatus, Priority, Problem, ProblemType, headers};
 
 /// Longest answer other than a proof.
 const MAX_JSON_BYTES: usize = 4 << 20;
@@ -165,6 +165,16 @@ impl Pod<'_> {
             }
             other => Err(CallError::Unreachable(format!("HTTP status {other} to a job"))),
         }
+    }
+
+    /// Names the pod that the caller would send a job to, in place of one that is of no use to it; gives the one that counts.
+    pub async fn agree(&self, id: JobId, choice: &Destination) -> Result<String, CallError> {
+        let request = self.request(Method::PUT, &format!("/v1/proofs/{id}/destination"), self.times.ask);
+        let response = self.call(request.json(choice)).await?;
+        let body = collect(response, MAX_JSON_BYTES).await?;
+        let answer: Destination =
+            serde_json::from_slice(&body).map_err(|_| CallError::garbled("the answer is not the expected JSON"))?;
+        Ok(answer.pod)
     }
 
     /// Withdraws what `client_id` asked for.

@@ -45,9 +45,16 @@ pub struct View {
     pub held: Option<JobState>,
     /// What it can take; nothing when it did not answer.
     pub capacity: Option<Capacity>,
+    /// Where clients have said to send the job, when the pod does not know it.
+    pub sent_to: Option<Box<str>>,
 }
 
 impl View {
+    /// Whether the proof is there, or somebody's run of it.
+    pub fn is_found(&self) -> bool {
+        self.held.is_some_and(|state| state == JobState::Done || !state.is_final())
+    }
+
     /// Whether the pod may have jobs: it is up, be it that it takes no new ones.
     pub fn may_hold(&self) -> bool {
         self.capacity.as_ref().is_some_and(|capacity| capacity.ready || capacity.draining)
@@ -85,7 +92,8 @@ impl Need {
         }
     }
 
-    fn can_go_to(self, view: &View) -> bool {
+    /// Whether the pod can take the job, as far as it said.
+    pub fn can_go_to(self, view: &View) -> bool {
         view.capacity.as_ref().is_some_and(|capacity| {
             capacity.ready && !capacity.draining && self.refusal(capacity).is_none() && self.admitted_by(capacity)
         })
@@ -165,7 +173,7 @@ mod tests {
     }
 
     fn view(idle: bool) -> View {
-        View { held: None, capacity: Some(capacity(idle, 21)) }
+        View { held: None, sent_to: None, capacity: Some(capacity(idle, 21)) }
     }
 
     fn holding(state: JobState) -> View {
@@ -234,7 +242,7 @@ mod tests {
     fn a_device_with_nothing_to_do_comes_before_one_with_a_slot_left() {
         let with_running = |running| {
             let capacity = Capacity { slots: 2, running, ..capacity(true, 22) };
-            View { held: None, capacity: Some(capacity) }
+            View { held: None, sent_to: None, capacity: Some(capacity) }
         };
         assert_eq!(choose(&[with_running(1), with_running(0)], &NEED), Choice::Idle(1));
         assert_eq!(choose(&[with_running(0), with_running(0)], &NEED), Choice::Idle(0));
@@ -247,7 +255,7 @@ mod tests {
         let queued = |priority, seconds| {
             let mut capacity = capacity(false, 21);
             capacity.queue = BTreeMap::from([(priority, QueueLength { jobs: 1, seconds })]);
-            View { held: None, capacity: Some(capacity) }
+            View { held: None, sent_to: None, capacity: Some(capacity) }
         };
         let views = [queued(Priority::High, 60.0), queued(Priority::Normal, 30.0), view(false)];
         assert_eq!(choose(&views, &NEED), Choice::Queue(1));
@@ -262,7 +270,7 @@ mod tests {
         let with = |change: fn(&mut Capacity)| {
             let mut capacity = capacity(true, 21);
             change(&mut capacity);
-            View { held: None, capacity: Some(capacity) }
+            View { held: None, sent_to: None, capacity: Some(capacity) }
         };
         let unable = [
             with(|capacity| capacity.ready = false),
@@ -272,7 +280,7 @@ mod tests {
         ];
         assert_eq!(choose(&unable, &NEED), Choice::Nowhere);
         let need = Need { log2_padded_height: Some(22), ..NEED };
-        let views = [view(true), View { held: None, capacity: Some(capacity(false, 22)) }];
+        let views = [view(true), View { held: None, sent_to: None, capacity: Some(capacity(false, 22)) }];
         assert_eq!(choose(&views, &need), Choice::Queue(1));
         assert_eq!(choose(&views[..1], &need), Choice::Nowhere);
         let mock = Need { mock: true, ..NEED };

@@ -12,6 +12,7 @@
 //!
 //! Decisions are pure functions ([`rendezvous`], [`judge`], the ledger, [`Backoff`]); `run` does what they say.
 
+mod agreement;
 mod backoff;
 mod body;
 mod endpoints;

@@ -1,5 +1,7 @@
 //! One job from the call to the verified proof: asks, sends, follows, and does what `judge` and `ledger` say.
 
+mod follow;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +10,15 @@ use bytes::Bytes;
 use futures::future::join_all;
 use triton_vm::prelude::Claim;
 
+use super::agreement::Agreement;
 use super::endpoints::Endpoint;
-use super::http::{Accepted, CallError, Pod, Sending};
+use super::http::{Accepted, CallError, Sending};
 use super::judge::{Choice, Need, Verdict, View, choose, judge};
 use super::ledger::{Availability, Ledger, Trouble};
 use super::wish::Wish;
 use super::{ClientError, JobBody, ProveOptions, Proved, Shared, rendezvous};
 use crate::{JobId, JobState, JobStatus, Problem, ProblemType, proof};
+use follow::Followed;
 
 /// Where clients meet that want the same proof: this many pods, the first in the order of the job, are asked for it by each.
 const MEETING: usize = 2;
@@ -26,6 +30,9 @@ const LOOKS: usize = 3;
 
 /// How long a pod that did not answer lately is waited for beside others: long enough for one that is there again.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long a pod has to say where a job goes. It has just answered another question.
+const AGREE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long after a change of the pods a job is looked for on all of them. An upgrade that began before it is over by then.
 const UNSETTLED: Duration = Duration::from_mins(30);
@@ -72,20 +79,19 @@ struct Run<'a> {
     waiting_since: Instant,
 }
 
-/// What came of a job that a pod had accepted.
-enum Followed {
-    Proof(Bytes, Option<Box<JobStatus>>),
-    /// The pod says that there will be none.
-    Ended(Box<Problem>),
-    /// The pod does not know the job any more.
-    Gone,
-    /// The pod cannot be reached any more.
-    Lost(String),
+/// What was seen of the pods.
+struct Seen {
+    target: Target,
+    /// Those that were asked, with their answers.
+    asked: Vec<(Endpoint, View)>,
 }
 
 /// Where to go in a round.
 enum Target {
     Fetch(Endpoint),
+    /// To somebody else's run of it.
+    Join(Endpoint),
+    /// Nobody has it.
     Send(Endpoint),
     /// Nowhere now.
     None,
@@ -100,7 +106,7 @@ impl Run<'_> {
         loop {
             let proved = match self.find().await? {
                 Target::Fetch(pod) => self.fetch(&pod).await?,
-                Target::Send(pod) => self.send(&pod).await?,
+                Target::Join(pod) | Target::Send(pod) => self.send(&pod).await?,
                 Target::TooBig { silent } if self.ledger.nobody_admits(silent) => {
                     let log2_padded_height = self.ledger.needed_height().unwrap_or_default();
                     return Err(ClientError::TooBig { log2_padded_height, over_own_limit: false });
@@ -137,26 +143,81 @@ impl Run<'_> {
     /// to another of them, or to one that was not there yet. A pod that is just starting or has just ended can hold up a look by
     /// seconds.
     async fn find(&mut self) -> Result<Target, ClientError> {
-        let mut look = 0;
+        let (mut look, mut oldest) = (0, STALE);
         loop {
             look += 1;
+            let is_last = look == LOOKS;
             let began = Instant::now();
-            let pods = self.order(&self.shared.endpoints.within(STALE).await);
-            let (target, is_new) = self.look(&pods).await?;
-            if !is_new || began.elapsed() < STALE || look == LOOKS {
-                if is_new {
-                    let asked = pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>().join(" ");
-                    tracing::debug!(job = %self.id, asked, look, "nobody has it");
-                }
-                return Ok(target);
+            let pods = self.order(&self.shared.endpoints.within(oldest).await);
+            let Seen { target, asked } = self.look(&pods).await?;
+            let Target::Send(choice) = target else { return Ok(target) };
+            if began.elapsed() >= STALE && !is_last {
+                continue;
+            }
+            let names = pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>().join(" ");
+            tracing::debug!(job = %self.id, asked = names, look, "nobody has it");
+            match self.agree(&choice, &pods, &asked, is_last).await {
+                Some(agreed) => return Ok(Target::Send(agreed)),
+                // To a pod that has come since the name was resolved.
+                None => oldest = Duration::ZERO,
             }
         }
     }
 
-    /// Asks the first two for the job and all for their capacity, as far as needed. Those that cannot have it, because they are not
-    /// up, do not count. Where pods have come or gone lately, all are asked for the job: those that were its first two need not be
-    /// any more. Tells, too, whether nobody was found who has the job, so that it would be sent anew.
-    async fn look(&mut self, pods: &[Endpoint]) -> Result<(Target, bool), ClientError> {
+    /// Nobody had the job a moment ago: another client may have seen the same, and be about to send it to another pod. Who comes
+    /// second goes where the first one goes. `None`: that is a pod that this client does not know, and as jobs hold secrets never
+    /// goes to; it is to look again, or on its last look to go its own way.
+    async fn agree(
+        &mut self,
+        choice: &Endpoint,
+        pods: &[Endpoint],
+        asked: &[(Endpoint, View)],
+        is_last: bool,
+    ) -> Option<Endpoint> {
+        let is_fixed = self.shared.endpoints.is_fixed();
+        if pods.len() == 1 && is_fixed {
+            return Some(choice.clone());
+        }
+        let up = asked.iter().filter(|(_, view)| view.may_hold());
+        let meeting: Vec<_> = up.map(|(pod, _)| pod).take(MEETING).collect();
+        let mut agreement = Agreement::new(choice.name.to_string(), meeting.len());
+        while let Some((index, wish)) = agreement.next() {
+            let call = self.shared.pod(meeting[index]);
+            // Pods of an earlier release do not know this.
+            let counts = tokio::time::timeout(AGREE_WITHIN, call.agree(self.id, &wish)).await.ok().and_then(Result::ok);
+            let is_usable = match &counts {
+                Some(name) if *name != agreement.choice() => match pods.iter().find(|pod| *pod.name == **name) {
+                    Some(pod) => self.is_usable(pod, asked).await,
+                    None if is_last || is_fixed => false,
+                    None => return None,
+                },
+                Some(_) | None => true,
+            };
+            agreement.told(index, counts, is_usable);
+        }
+        let agreed = pods.iter().find(|pod| *pod.name == *agreement.choice()).unwrap_or(choice);
+        if agreed.name != choice.name {
+            tracing::debug!(job = %self.id, pod = %agreed.name, "another client sends it there");
+        }
+        Some(agreed.clone())
+    }
+
+    /// Whether this client would send the job to this pod, too.
+    async fn is_usable(&mut self, pod: &Endpoint, asked: &[(Endpoint, View)]) -> bool {
+        if self.shared.is_suspect(&pod.name) || self.ledger.availability(&pod.name, Instant::now()) != Availability::Now {
+            return false;
+        }
+        let view = match asked.iter().find(|(other, _)| other.name == pod.name) {
+            Some((_, view)) => view.clone(),
+            None => self.ask(std::slice::from_ref(pod), true, AGREE_WITHIN).await.swap_remove(0),
+        };
+        view.is_found() || self.need().can_go_to(&view)
+    }
+
+    /// Asks the first two for the job, those that clients have said to send it to, and all for their capacity, as far as needed.
+    /// Those that cannot have it, because they are not up, do not count. Where pods have come or gone lately, all are asked for the
+    /// job: those that were its first two need not be any more.
+    async fn look(&mut self, pods: &[Endpoint]) -> Result<Seen, ClientError> {
         let now = Instant::now();
         let available = |pod: &&Endpoint| self.ledger.availability(&pod.name, now);
         let left = pods.iter().filter(|pod| available(pod) != Availability::Never).count();
@@ -179,10 +240,17 @@ impl Run<'_> {
             }
             views.extend(self.ask(&rest[..wanted], true, Duration::MAX).await);
         }
-        let rest = &ready[views.len()..];
-        let mut choice = choose(&views, &self.need());
-        let full = matches!(choice, Choice::Queue(_) | Choice::Nowhere);
         let found = |choice: Choice| matches!(choice, Choice::Fetch(_) | Choice::Join(_));
+        let mut choice = choose(&views, &self.need());
+        if !found(choice) && views.iter().any(|view| view.sent_to.is_some()) {
+            let is_there = |pod: &Endpoint| views.iter().any(|view| view.sent_to.as_deref() == Some(&*pod.name));
+            let (there, others): (Vec<_>, Vec<_>) = ready.split_off(views.len()).into_iter().partition(is_there);
+            views.extend(self.ask(&there, true, Duration::MAX).await);
+            ready.extend(there.into_iter().chain(others));
+            choice = choose(&views, &self.need());
+        }
+        let rest = &ready[views.len()..];
+        let full = matches!(choice, Choice::Queue(_) | Choice::Nowhere);
         let moved = !found(choice) && self.shared.endpoints.moved_within(UNSETTLED);
         if (full || moved) && !rest.is_empty() {
             views.extend(self.ask(rest, moved, Duration::MAX).await);
@@ -196,17 +264,20 @@ impl Run<'_> {
             let glances = self.ask(&shunned, true, GLANCE).await;
             let other = choose(&glances, &self.need());
             if found(other) || matches!(choice, Choice::Nowhere) {
+                // Each view is that of the pod in its place.
+                ready.truncate(views.len());
                 views.extend(glances);
                 ready.extend(shunned);
                 choice = choose(&views, &self.need());
             }
         }
-        Ok(match choice {
-            Choice::Fetch(pod) => (Target::Fetch(ready[pod].clone()), false),
-            Choice::Join(pod) => (Target::Send(ready[pod].clone()), false),
-            Choice::Idle(pod) | Choice::Queue(pod) => (Target::Send(ready[pod].clone()), true),
-            Choice::Nowhere => (self.why_nowhere(&views, left, waits_for_busy), false),
-        })
+        let target = match choice {
+            Choice::Fetch(pod) => Target::Fetch(ready[pod].clone()),
+            Choice::Join(pod) => Target::Join(ready[pod].clone()),
+            Choice::Idle(pod) | Choice::Queue(pod) => Target::Send(ready[pod].clone()),
+            Choice::Nowhere => self.why_nowhere(&views, left, waits_for_busy),
+        };
+        Ok(Seen { target, asked: ready.into_iter().zip(views).collect() })
     }
 
     fn why_nowhere(&self, views: &[View], left: usize, waits_for_busy: bool) -> Target {
@@ -229,7 +300,7 @@ impl Run<'_> {
                 if !for_the_job {
                     return None;
                 }
-                pod.status(id).await.ok().map(|status| status.state)
+                Some(pod.status(id).await)
             };
             let answer = async { tokio::join!(state, shared.capacity(endpoint)) };
             tokio::time::timeout(most, answer).await.ok()
@@ -240,6 +311,11 @@ impl Run<'_> {
             let Some((held, capacity)) = answer else {
                 views.push(View::default());
                 continue;
+            };
+            let (held, sent_to) = match held {
+                Some(Ok(status)) => (Some(status.state), None),
+                Some(Err(CallError::Problem { problem, .. })) => (None, problem.sent_to),
+                Some(Err(CallError::Unreachable(_))) | None => (None, None),
             };
             // What it was done with counts as unknown to it, or it would be asked in vain for ever.
             let held = held.filter(|&state| state != JobState::Done || !self.without_proof.contains(&*pod.name));
@@ -256,7 +332,7 @@ impl Run<'_> {
                     None
                 }
             };
-            views.push(View { held, capacity });
+            views.push(View { held, capacity, sent_to });
         }
         views
     }
@@ -411,70 +487,6 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Follows an accepted job to its end there, through lost connections.
-    async fn follow(&self, endpoint: &Endpoint, first: Option<JobStatus>) -> Followed {
-        let pod = self.shared.pod(endpoint);
-        let mut news = News { endpoint, options: self.options, limit: self.limit, last: None };
-        let mut lost_since = None;
-        let mut failures = 0;
-        let mut ended = first.and_then(|status| news.tell(status));
-        loop {
-            if ended.is_none() {
-                ended = self.watch(&pod, &mut news).await;
-            }
-            let error = match &ended {
-                Some(status) if status.state == JobState::Done => match pod.proof(self.id).await {
-                    Ok(bytes) => return Followed::Proof(bytes, ended.map(Box::new)),
-                    Err(error) => error,
-                },
-                Some(status) => return Followed::Ended(Box::new(why_ended(status, self.limit))),
-                None => match pod.status(self.id).await {
-                    Ok(status) => {
-                        (lost_since, failures) = (None, 0);
-                        ended = news.tell(status);
-                        if ended.is_none() {
-                            tokio::time::sleep(self.shared.timing.poll).await;
-                        }
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-            };
-            let why = match error {
-                CallError::Unreachable(why) => why,
-                CallError::Problem { problem, .. } if problem.problem_type == ProblemType::NotFound => return Followed::Gone,
-                CallError::Problem { problem, token, .. } if problem.problem_type == ProblemType::Unauthorized => {
-                    self.shared.token.renew(token.as_deref());
-                    problem.to_string()
-                }
-                CallError::Problem { problem, .. } if ended.is_some() => return Followed::Ended(problem),
-                CallError::Problem { problem, .. } => problem.to_string(),
-            };
-            failures += 1;
-            if lost_since.get_or_insert_with(Instant::now).elapsed() >= self.shared.timing.resume {
-                return Followed::Lost(why);
-            }
-            tokio::time::sleep(self.shared.timing.backoff.wait(failures, rand::random()).min(self.shared.timing.resume / 4))
-                .await;
-        }
-    }
-
-    /// Reads the progress stream as long as there is one. Gives the final status, if that is how it ends.
-    async fn watch(&self, pod: &Pod<'_>, news: &mut News<'_>) -> Option<JobStatus> {
-        let mut events = pod.events(self.id).await.ok()?;
-        loop {
-            match tokio::time::timeout(self.shared.timing.silence, events.next()).await {
-                Ok(Ok(Some(status))) => {
-                    let ended = news.tell(status);
-                    if ended.is_some() {
-                        return ended;
-                    }
-                }
-                Ok(Ok(None) | Err(_)) | Err(_) => return None,
-            }
-        }
-    }
-
     /// Lets a proof through only if it verifies for the very claim.
     async fn check(&mut self, endpoint: &Endpoint, bytes: Bytes, status: Option<JobStatus>) -> Option<Proved> {
         let (claim, mock, encoded) = (self.claim.clone(), self.mock, bytes.clone());
@@ -491,41 +503,6 @@ impl Run<'_> {
         self.ledger.exclude(&endpoint.name, Trouble::WrongProof);
         None
     }
-}
-
-/// Tells the caller what is new, once.
-struct News<'a> {
-    endpoint: &'a Endpoint,
-    options: &'a ProveOptions,
-    limit: Option<u8>,
-    last: Option<JobStatus>,
-}
-
-impl News<'_> {
-    /// Gives the status back if it is final for this caller: others may still want a job that is too big for this one.
-    fn tell(&mut self, status: JobStatus) -> Option<JobStatus> {
-        if self.last.as_ref() != Some(&status) {
-            if let Some(progress) = &self.options.progress {
-                progress(&self.endpoint.name, &status);
-            }
-            self.last = Some(status.clone());
-        }
-        (status.state.is_final() || is_over(&status, self.limit)).then_some(status)
-    }
-}
-
-/// Whether the job goes on at the pod although it is bigger than its caller admits.
-fn is_over(status: &JobStatus, limit: Option<u8>) -> bool {
-    !status.state.is_final() && status.log2_padded_height.zip(limit).is_some_and(|(height, limit)| height > limit)
-}
-
-fn why_ended(status: &JobStatus, limit: Option<u8>) -> Problem {
-    if is_over(status, limit) {
-        let (log2_padded_height, max_log2_padded_height) = (status.log2_padded_height, limit);
-        return Problem { log2_padded_height, max_log2_padded_height, ..Problem::new(ProblemType::PaddedHeightTooBig) };
-    }
-    let unsaid = if status.state == JobState::Cancelled { ProblemType::Cancelled } else { ProblemType::Internal };
-    status.problem.clone().unwrap_or_else(|| Problem::new(unsaid))
 }
 
 /// Whole seconds, rounded up: a pod must not give up before its caller.

@@ -1,14 +1,15 @@
 //! Which pods are asked for a job, and which one gets it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use prover_api::JobState;
 use prover_api::client::{Client, ClientBuilder, ClientError, Timing};
+use prover_api::{JobState, Problem, ProblemType};
 
-use crate::support::{FakePod, builder, client, id, pods, status, timing};
+use crate::support::{FakePod, OnJob, builder, client, id, pods, status, timing};
 use crate::{prove, proving, real_proof};
 
 /// A client of the pods behind a name, which is resolved to what stands there at that time.
@@ -104,7 +105,7 @@ async fn a_pod_that_has_just_come_is_asked() {
 
 #[tokio::test]
 async fn a_pod_that_was_silent_and_is_back_is_asked() {
-    let pods = pods::<2>(&proving());
+    let pods = pods::<4>(&proving());
     pods[0].script().slow_once = Some(Duration::from_millis(800));
     let limits = Timing { ask: Duration::from_millis(400), ..timing() };
     let client = builder(&pods).timing(limits).build().unwrap();
@@ -112,7 +113,8 @@ async fn a_pod_that_was_silent_and_is_back_is_asked() {
     pods[1].forget_jobs();
     pods[0].set(status(JobState::Proving), None);
     assert_eq!(prove(&client).await.unwrap().pod, pods[0].url);
-    assert_eq!(pods[1].requests("POST").len(), 1, "proven twice");
+    let sent = pods.each_ref().map(|pod| pod.requests("POST").len());
+    assert_eq!(sent, [1, 1, 0, 0], "proven twice, or joined where nobody makes it");
 }
 
 #[tokio::test]
@@ -122,6 +124,98 @@ async fn pods_that_are_not_up_are_not_among_the_first_two() {
     pods[1].script().capacity.ready = false;
     pods[3].set(status(JobState::Proving), None);
     assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[3].url);
+}
+
+#[tokio::test]
+async fn two_who_look_at_the_same_moment_go_to_the_same_pod() {
+    let pods = pods::<3>(&proving());
+    pods[0].script().slow_jobs = Duration::from_secs(1);
+    let (one, other) = (client(&pods), client(&pods));
+    let first = tokio::spawn(async move { prove(&one).await });
+    pods[1].wait_for("PUT", 1).await;
+    // By the time that the other one looks, the pod has something to do, and the job is still on its way.
+    pods[0].script().capacity.idle = false;
+    assert_eq!(prove(&other).await.unwrap().pod, pods[0].url);
+    assert_eq!(first.await.unwrap().unwrap().pod, pods[0].url);
+    assert!(pods[1].requests("POST").is_empty(), "proven twice");
+    assert_eq!(pods[0].requests("PUT").len(), 2, "nobody had it when the second one looked");
+}
+
+#[tokio::test]
+async fn a_pod_that_only_the_other_client_knew_is_looked_up() {
+    let pods = pods::<2>(&proving());
+    let addresses = Arc::new(Mutex::new(vec![pods[0].address()]));
+    let limits = Timing { resolve: Duration::from_hours(1), ..timing() };
+    let client = named(&addresses).timing(limits).build().unwrap();
+    prove(&client).await.unwrap();
+    pods[0].forget_jobs();
+    pods[0].script().agreed = Some(HashMap::from([(id(), pods[1].url.clone())]));
+    addresses.lock().unwrap().push(pods[1].address());
+    assert_eq!(prove(&client).await.unwrap().pod, pods[1].url);
+    assert_eq!(pods[0].requests("POST").len(), 1, "proven twice");
+}
+
+#[tokio::test]
+async fn a_job_that_went_to_a_pod_behind_the_first_two_is_found_there() {
+    let pods = pods::<4>(&proving());
+    for pod in &pods[..2] {
+        pod.script().capacity.idle = false;
+    }
+    pods[2].script().on_job = [OnJob::Hold].into();
+    let client = client(&pods);
+    let first = {
+        let client = client.clone();
+        tokio::spawn(async move { prove(&client).await })
+    };
+    pods[2].wait_for("POST", 1).await;
+    // Now it would get the job.
+    pods[0].script().capacity.idle = true;
+    let second = tokio::spawn(async move { prove(&client).await });
+    pods[2].wait_for("POST", 2).await;
+    pods[2].set(status(JobState::Done), Some(real_proof()));
+    for proved in [first, second] {
+        assert_eq!(proved.await.unwrap().unwrap().pod, pods[2].url);
+    }
+    assert!(pods[0].requests("POST").is_empty(), "proven twice");
+    assert!(pods[3].requests("GET").is_empty(), "only those are asked that may have it");
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_agreed_on_each_goes_its_way() {
+    let pods = pods::<3>(&proving());
+    for pod in &pods {
+        pod.script().agreed = None;
+    }
+    assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[0].url);
+    let alone = FakePod::start(proving());
+    prove(&client([&alone])).await.unwrap();
+    assert!(alone.requests("PUT").is_empty(), "there is no choice");
+}
+
+#[tokio::test]
+async fn a_destination_that_refuses_is_replaced() {
+    let pods = pods::<3>(&proving());
+    pods[2].script().on_job =
+        [OnJob::Refuse(Problem { retry_after_seconds: Some(5), ..Problem::new(ProblemType::QueueFull) })].into();
+    for pod in &pods {
+        pod.script().agreed = Some(HashMap::from([(id(), pods[2].url.clone())]));
+    }
+    assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[0].url);
+    assert_eq!(pods[2].requests("POST").len(), 1, "where another client sends it");
+    for pod in &pods[..2] {
+        assert_eq!(pod.script().agreed.as_ref().unwrap()[&id()], pods[0].url);
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_is_none_of_the_pods_gets_no_job() {
+    let stranger = FakePod::start(proving());
+    let pods = pods::<2>(&proving());
+    for pod in &pods {
+        pod.script().agreed = Some(HashMap::from([(id(), stranger.url.clone())]));
+    }
+    assert_eq!(prove(&client(&pods)).await.unwrap().pod, pods[0].url);
+    assert!(stranger.script().seen.is_empty());
 }
 
 #[tokio::test]

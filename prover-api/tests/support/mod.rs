@@ -13,11 +13,12 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use futures::StreamExt;
 use prover_api::client::{Backoff, Client, ClientBuilder, JobBody, Timing, rendezvous};
 use prover_api::{
-    Capacity, JobId, JobState, JobStatus, PROBLEM_JSON, Priority, Problem, ProblemType, ProverJob, StageSeconds, proof,
+    Capacity, Destination, JobId, JobState, JobStatus, PROBLEM_JSON, Priority, Problem, ProblemType, ProverJob, StageSeconds,
+    proof,
 };
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -87,6 +88,10 @@ pub struct Script {
     pub short_events: bool,
     /// How long the next question for the capacity takes.
     pub slow_once: Option<Duration>,
+    /// How long a job that was sent takes to be there.
+    pub slow_jobs: Duration,
+    /// What clients have agreed on; nothing in a pod that does not know the question.
+    pub agreed: Option<HashMap<JobId, String>>,
     pub seen: Vec<Seen>,
     jobs: HashMap<JobId, FakeJob>,
 }
@@ -171,6 +176,8 @@ impl FakePod {
             token: None,
             short_events: false,
             slow_once: None,
+            slow_jobs: Duration::ZERO,
+            agreed: Some(HashMap::new()),
             seen: Vec::new(),
             jobs: HashMap::new(),
         })));
@@ -179,6 +186,7 @@ impl FakePod {
             .route("/v1/proofs/{id}", get(job_status).delete(cancel))
             .route("/v1/proofs/{id}/proof", get(job_proof))
             .route("/v1/proofs/{id}/events", get(events))
+            .route("/v1/proofs/{id}/destination", put(agree))
             .route(
                 "/v1/capacity",
                 get(|State(shared): State<Shared>| async move {
@@ -278,6 +286,8 @@ async fn send(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
     let document: serde_json::Value = serde_json::from_slice(&plain).expect("is JSON");
     let claim: Claim = serde_json::from_value(document["claim"].clone()).expect("has a claim");
     let id = JobId::of(&claim);
+    let slow = shared.lock().slow_jobs;
+    tokio::time::sleep(slow).await;
     let on_job = {
         let mut script = shared.lock();
         script.seen.push(Seen { method: "POST", headers, body: plain });
@@ -302,7 +312,12 @@ async fn job_status(State(shared): State<Shared>, Path(id): Path<String>, header
     shared.lock().seen.push(Seen { method: "GET", headers, body: Vec::new() });
     match found(&shared, &id, |job| job.status.borrow().clone()) {
         Some(status) => axum::Json(status).into_response(),
-        None => refuse(&Problem::new(ProblemType::NotFound)),
+        None => {
+            let script = shared.lock();
+            let agreed = script.agreed.as_ref().and_then(|agreed| agreed.get(&id.parse().expect("is an id")));
+            let sent_to = agreed.map(|pod| pod.as_str().into());
+            refuse(&Problem { sent_to, ..Problem::new(ProblemType::NotFound) })
+        }
     }
 }
 
@@ -324,6 +339,18 @@ async fn events(State(shared): State<Shared>, Path(id): Path<String>) -> Respons
         .take(if short { 1 } else { usize::MAX })
         .map(|status| Ok::<_, Infallible>(Event::default().event("status").json_data(status).expect("encodes")));
     Sse::new(events).into_response()
+}
+
+async fn agree(State(shared): State<Shared>, Path(id): Path<String>, body: Bytes) -> Response {
+    let choice: Destination = serde_json::from_slice(&body).expect("is a destination");
+    let mut script = shared.lock();
+    script.seen.push(Seen { method: "PUT", headers: HeaderMap::new(), body: body.to_vec() });
+    let Some(agreed) = &mut script.agreed else { return refuse(&Problem::new(ProblemType::NotFound)) };
+    let counts = agreed.entry(id.parse().expect("is an id")).or_insert_with(|| choice.pod.clone());
+    if choice.instead_of.as_ref() == Some(counts) {
+        *counts = choice.pod;
+    }
+    axum::Json(Destination { pod: counts.clone(), instead_of: None }).into_response()
 }
 
 async fn cancel(State(shared): State<Shared>, headers: HeaderMap) -> StatusCode {

@@ -1,6 +1,7 @@
 //! The HTTP API, version 1.
 
 mod auth;
+mod destination;
 mod info;
 mod problem;
 mod proofs;
@@ -13,7 +14,7 @@ pub use auth::Tokens;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Router, http::StatusCode};
 pub use problem::{ApiError, ended, refused};
 use prover_api::{Problem, ProblemType};
@@ -23,6 +24,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use utoipa::OpenApi;
 
+use crate::agreements::Agreements;
 use crate::intake::Intake;
 use crate::service::Service;
 
@@ -33,6 +35,8 @@ pub struct Api {
     pub service: Service,
     /// Uploads.
     pub intake: Intake,
+    /// What clients have agreed on.
+    pub agreements: Agreements,
 }
 
 /// All routes.
@@ -42,6 +46,7 @@ pub fn router(api: Api, tokens: Tokens) -> Router {
         .route("/v1/proofs/{id}", get(proofs::status).delete(proofs::cancel))
         .route("/v1/proofs/{id}/proof", get(proofs::proof))
         .route("/v1/proofs/{id}/events", get(proofs::events))
+        .route("/v1/proofs/{id}/destination", put(destination::agree))
         .route("/v1/devices", get(info::devices))
         .route("/v1/capacity", get(info::capacity))
         .layer(middleware::from_fn_with_state(tokens, auth::require_token));
@@ -67,7 +72,7 @@ const PROOF: &str = "application/octet-stream";
 async fn count(State(metrics): State<crate::metrics::Metrics>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let method = match request.method().as_str() {
-        known @ ("GET" | "POST" | "DELETE" | "HEAD") => known.to_owned(),
+        known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD") => known.to_owned(),
         _ => "other".to_owned(),
     };
     let response = next.run(request).await;
@@ -89,6 +94,7 @@ async fn count(State(metrics): State<crate::metrics::Metrics>, request: Request,
         proofs::cancel,
         proofs::proof,
         proofs::events,
+        destination::agree,
         info::devices,
         info::capacity,
         info::openapi,
@@ -98,6 +104,7 @@ async fn count(State(metrics): State<crate::metrics::Metrics>, request: Request,
     ),
     components(schemas(
         prover_api::Capacity,
+        prover_api::Destination,
         prover_api::DeviceInfo,
         prover_api::GpuInfo,
         prover_api::HeightPlan,

@@ -113,7 +113,10 @@ pub async fn submit(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body)
         (status = 404, body = Problem, content_type = "application/problem+json", description = "not-found")))]
 pub async fn status(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<JobStatus>, ApiError> {
     let job = job_id(&id)?;
-    api.service.status(job).map(Json).ok_or_else(|| about(job, Problem::new(ProblemType::NotFound)))
+    api.service.status(job).map(Json).ok_or_else(|| {
+        let sent_to = api.agreements.sent_to(job).map(Into::into);
+        about(job, Problem { sent_to, ..Problem::new(ProblemType::NotFound) })
+    })
 }
 
 /// Withdraws the wish that was posted with `respond-async` under the same `X-Client-Id`. The job ends when nobody else wants it.
@@ -210,7 +213,7 @@ fn about(job: JobId, mut problem: Problem) -> ApiError {
     ApiError(problem)
 }
 
-fn job_id(text: &str) -> Result<JobId, ApiError> {
+pub(super) fn job_id(text: &str) -> Result<JobId, ApiError> {
     text.parse().map_err(|error| ApiError(Problem::new(ProblemType::BadRequest).detail(format!("{error}"))))
 }
 
