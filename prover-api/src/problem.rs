@@ -163,12 +163,14 @@ pub struct Problem {
     #[serde(rename = "type")]
     pub problem_type: ProblemType,
     /// The type's text.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// This occurrence, and what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub detail: Option<Box<str>>,
     /// The job it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -200,7 +202,7 @@ impl Problem {
     pub fn new(problem_type: ProblemType) -> Self {
         Self {
             problem_type,
-            title: problem_type.title().to_owned(),
+            title: problem_type.title().into(),
             status: problem_type.status(),
             detail: None,
             instance: None,
@@ -216,7 +218,7 @@ impl Problem {
     /// With this occurrence's text.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(detail.into().into());
         self
     }
 }

@@ -96,7 +96,7 @@ mod tests {
         let (mut table, now) = (Table::default(), Instant::now());
         assert_eq!(table.agree(now, id(1), choice("a", None)), "a");
         assert_eq!(table.agree(now, id(2), choice("b", None)), "b", "of another job");
-        let later = now + COUNTS_FOR - Duration::from_millis(1);
+        let later = now + COUNTS_FOR.saturating_sub(Duration::from_millis(1));
         assert_eq!(table.agree(later, id(1), choice("b", None)), "a");
         assert_eq!(table.agree(now + COUNTS_FOR, id(1), choice("b", None)), "b", "asking for it does not prolong it");
     }
@@ -115,7 +115,7 @@ mod tests {
         let (mut table, now) = (Table::default(), Instant::now());
         assert_eq!(table.sent_to(now, id(1)), None);
         table.agree(now, id(1), choice("a", None));
-        let late = now + REMEMBERED_FOR - Duration::from_millis(1);
+        let late = now + REMEMBERED_FOR.saturating_sub(Duration::from_millis(1));
         assert_eq!(table.sent_to(late, id(1)).as_deref(), Some("a"));
         assert_eq!(table.sent_to(now + REMEMBERED_FOR, id(1)), None);
         table.agree(late, id(1), choice("b", None));

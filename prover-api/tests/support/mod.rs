@@ -310,15 +310,13 @@ fn found<T>(shared: &Shared, id: &str, read: impl FnOnce(&FakeJob) -> T) -> Opti
 
 async fn job_status(State(shared): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     shared.lock().seen.push(Seen { method: "GET", headers, body: Vec::new() });
-    match found(&shared, &id, |job| job.status.borrow().clone()) {
-        Some(status) => axum::Json(status).into_response(),
-        None => {
-            let script = shared.lock();
-            let agreed = script.agreed.as_ref().and_then(|agreed| agreed.get(&id.parse().expect("is an id")));
-            let sent_to = agreed.map(|pod| pod.as_str().into());
-            refuse(&Problem { sent_to, ..Problem::new(ProblemType::NotFound) })
-        }
+    if let Some(status) = found(&shared, &id, |job| job.status.borrow().clone()) {
+        return axum::Json(status).into_response();
     }
+    let script = shared.lock();
+    let agreed = script.agreed.as_ref().and_then(|agreed| agreed.get(&id.parse().expect("is an id")));
+    let sent_to = agreed.map(|pod| pod.as_str().into());
+    refuse(&Problem { sent_to, ..Problem::new(ProblemType::NotFound) })
 }
 
 async fn job_proof(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
