@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use prover_api::{Destination, JobId};
 
-/// How long a choice counts. Jobs have 33 MB at most and seldom take a second to a pod; a job that is sent again within this time,
-/// because its client gave it up and another one wants it, may find a pod at its destination that has more to do than others.
+/// How long a choice counts: longer than a job is on its way, of which the largest ones of transactions have 33 MB. One that is sent
+/// again within this time, because its client gave it up and another one wants it, may find that its destination has more to do
+/// than other pods.
 const COUNTS_FOR: Duration = Duration::from_secs(10);
 
 /// How long it is remembered: longer than any job takes.
 const REMEMBERED_FOR: Duration = Duration::from_hours(1);
 
-/// Choices that are remembered, ten megabytes of them; the oldest ones go first.
+/// Choices that are remembered: 16 MB by the sizes of the tables, 32 with the longest names. The oldest ones go first.
 const MOST: usize = 1 << 16;
 
 /// The agreements of a pod's clients. Cheap to clone.

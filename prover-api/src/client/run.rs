@@ -187,7 +187,7 @@ impl Run<'_> {
             let counts = tokio::time::timeout(AGREE_WITHIN, call.agree(self.id, &wish)).await.ok().and_then(Result::ok);
             let is_usable = match &counts {
                 Some(name) if *name != agreement.choice() => match pods.iter().find(|pod| *pod.name == **name) {
-                    Some(pod) => self.is_usable(pod, asked).await,
+                    Some(pod) => self.is_usable(pod).await,
                     None if is_last || is_fixed => false,
                     None => return None,
                 },
@@ -202,16 +202,14 @@ impl Run<'_> {
         Some(agreed.clone())
     }
 
-    /// Whether this client would send the job to this pod, too.
-    async fn is_usable(&mut self, pod: &Endpoint, asked: &[(Endpoint, View)]) -> bool {
+    /// Whether this client would send the job to this pod, too. It is asked anew: it may have got the job since it was, and one that
+    /// drains takes callers for what it has.
+    async fn is_usable(&mut self, pod: &Endpoint) -> bool {
         if self.shared.is_suspect(&pod.name) || self.ledger.availability(&pod.name, Instant::now()) != Availability::Now {
             return false;
         }
-        let view = match asked.iter().find(|(other, _)| other.name == pod.name) {
-            Some((_, view)) => view.clone(),
-            None => self.ask(std::slice::from_ref(pod), true, AGREE_WITHIN).await.swap_remove(0),
-        };
-        view.is_found() || self.need().can_go_to(&view)
+        let views = self.ask(std::slice::from_ref(pod), true, AGREE_WITHIN).await;
+        views.iter().any(|view| view.is_found() || self.need().can_go_to(view))
     }
 
     /// Asks the first two for the job, those that clients have said to send it to, and all for their capacity, as far as needed.

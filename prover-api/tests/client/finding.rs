@@ -23,6 +23,16 @@ fn named(addresses: &Arc<Mutex<Vec<SocketAddr>>>) -> ClientBuilder {
     Client::builder().endpoints(["dns+http://prover-pods:80"]).resolver(resolver).timing(timing())
 }
 
+/// A client that has had the proof from the pod there, which does not know it any more. It would not resolve the name again for an
+/// hour if nothing were to be sent.
+async fn at_home_with(pod: &FakePod, addresses: &Arc<Mutex<Vec<SocketAddr>>>) -> Client {
+    let limits = Timing { resolve: Duration::from_hours(1), ..timing() };
+    let client = named(addresses).timing(limits).build().unwrap();
+    assert_eq!(prove(&client).await.unwrap().pod, pod.url);
+    pod.forget_jobs();
+    client
+}
+
 #[tokio::test]
 async fn a_proof_that_one_of_the_first_two_has_is_fetched() {
     for holder in [0, 1] {
@@ -91,11 +101,7 @@ async fn what_others_send_during_a_slow_look_is_seen() {
 async fn a_pod_that_has_just_come_is_asked() {
     let pods = pods::<2>(&proving());
     let addresses = Arc::new(Mutex::new(vec![pods[0].address()]));
-    // The name would not be resolved again for an hour if nothing were to be sent.
-    let limits = Timing { resolve: Duration::from_hours(1), ..timing() };
-    let client = named(&addresses).timing(limits).build().unwrap();
-    assert_eq!(prove(&client).await.unwrap().pod, pods[0].url);
-    pods[0].forget_jobs();
+    let client = at_home_with(&pods[0], &addresses).await;
     pods[1].set(status(JobState::Proving), None);
     addresses.lock().unwrap().push(pods[1].address());
     tokio::time::sleep(Duration::from_millis(250)).await;
@@ -145,10 +151,7 @@ async fn two_who_look_at_the_same_moment_go_to_the_same_pod() {
 async fn a_pod_that_only_the_other_client_knew_is_looked_up() {
     let pods = pods::<2>(&proving());
     let addresses = Arc::new(Mutex::new(vec![pods[0].address()]));
-    let limits = Timing { resolve: Duration::from_hours(1), ..timing() };
-    let client = named(&addresses).timing(limits).build().unwrap();
-    prove(&client).await.unwrap();
-    pods[0].forget_jobs();
+    let client = at_home_with(&pods[0], &addresses).await;
     pods[0].script().agreed = Some(HashMap::from([(id(), pods[1].url.clone())]));
     addresses.lock().unwrap().push(pods[1].address());
     assert_eq!(prove(&client).await.unwrap().pod, pods[1].url);
